@@ -1,0 +1,35 @@
+"""Fine-tune and train a recommender, and leave a bundle.
+
+python jobs/train.py --config jobs/configs/ml100k.yaml --set training.epochs=2
+ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- python jobs/train.py --config jobs/configs/ml100k.yaml
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from driftline.cli import run_job
+from driftline.config import load_config
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="YAML file; see jobs/configs/.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, for example training.epochs=2.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run from its newest checkpoint.")] = None,
+) -> None:
+    """Train on Ray Train + DeepSpeed: text tower (LoRA), ranking model, drift model; then write a bundle."""
+    loaded = load_config(config, set_ or [])
+    from driftline.training.trainer import train
+
+    console = Console()
+    result = train(loaded, console, resume)
+    console.print(f"\nbundle  [bold]{result.bundle}[/bold]", soft_wrap=True, highlight=False)
+    console.print(f"alias   {result.alias}: {result.reason}", highlight=False)
+    for name, value in sorted(result.metrics.items()):
+        console.print(f"  {name:<28} {value:.4f}", highlight=False)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,71 @@
+"""The posterior over restart points: which event began the current regime.
+
+Bayesian online change-point detection (Adams & MacKay 2007) with a neural predictive model and at most one change in
+the window: with hazard ``h`` per event, "regime began at event k >= 1" has prior odds ``h / (1 - h)`` against "no
+change", for every k alike, and its likelihood ratio is the restart ratio.
+
+Shape legend: K = T = n events (restart k, event t).
+"""
+
+import numpy as np
+from scipy.special import logsumexp
+
+from driftline.drift.restart import FloatArray
+
+TEMPER = 0.5
+"""Power of the likelihood: events of one user are not independent given the model, so evidence counts half."""
+
+
+def restart_posterior(ratio_KT: FloatArray, hazard: float, temper: float = TEMPER) -> FloatArray:
+    """``log P(current regime began at event k | events up to t)``.
+
+    Parameters
+    ----------
+    ratio_KT
+        From :func:`driftline.drift.restart.restart_ratio`.
+    hazard
+        Prior probability that one event starts a new regime.
+    temper
+        Power of the likelihood ratio; 1 = take the model at its word.
+
+    Returns
+    -------
+    ndarray ``log_posterior_KT``
+        Each column's exponentials add up to 1; row 0 is 'no change'; ``-inf`` where ``k > t``.
+    """
+    if not ratio_KT.size:
+        return ratio_KT
+    log_joint_KT = temper * ratio_KT
+    log_joint_KT[1:] += np.log(hazard) - np.log1p(-hazard)
+    log_posterior_KT: FloatArray = log_joint_KT - logsumexp(log_joint_KT, axis=0)
+    return log_posterior_KT
+
+
+def recent_log_odds(log_posterior_KT: FloatArray, recent_events: int) -> FloatArray:
+    """Log odds of 'the current regime began within the last ``recent_events`` events', per event.
+
+    ``-inf`` after the first event: there is nothing yet that it could have changed from.
+    """
+    if not log_posterior_KT.size:
+        return np.zeros(0)
+    recent_KT = recent_restarts(len(log_posterior_KT), recent_events)
+    inside_T = logsumexp(np.where(recent_KT, log_posterior_KT, -np.inf), axis=0)
+    outside_T = logsumexp(np.where(recent_KT, -np.inf, log_posterior_KT), axis=0)
+    log_odds_T: FloatArray = inside_T - outside_T
+    return log_odds_T
+
+
+def recent_restarts(n: int, recent_events: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Which restarts count as recent: ``k >= 1`` and ``t - recent_events < k <= t``; bool ``recent_KT``."""
+    k, t = np.arange(n)[:, None], np.arange(n)[None]
+    return np.asarray((k >= 1) & (k <= t) & (k > t - recent_events))
+
+
+def map_change_point(log_posterior_KT: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The most probable restart ``k >= 1`` after each event; -1 after the first, where there is none."""
+    n = len(log_posterior_KT)
+    if n < 2:
+        return np.full(n, -1, dtype=np.int64)
+    best_T = 1 + log_posterior_KT[1:].argmax(axis=0)
+    best_T[0] = -1
+    return best_T

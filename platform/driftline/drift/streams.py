@@ -1,0 +1,220 @@
+"""Streams with a known change: the end of one user's history replaced by another user's events.
+
+Tracks (no standard benchmark exists for the drift of single users):
+
+- ``X``: the order of each user's events is shuffled, so a stream without a splice is exchangeable and labels are exact.
+- ``N``: natural order; the stream without a splice skips 20 of its user's own events, so it too has a gap in browsing.
+
+Shape legend: N items, G genres.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftline.errors import DataError
+from driftline.sequences.batches import History
+
+Track = Literal["X", "N"]
+Severity = Literal["near", "mid", "far"]
+SEVERITIES: tuple[Severity, ...] = ("near", "mid", "far")
+POPULARITY_BINS = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How streams are cut."""
+
+    track: Track = "X"
+    first_change: int = 20
+    last_change: int = 40
+    """The change point k is uniform on ``first_change .. last_change``, as far as both users reach."""
+    horizon: int = 40
+    """Events after the change point."""
+    min_spliced: int = 15
+    """A splice with fewer new events left is drawn again."""
+    self_skip: int = 20
+    """Own events that an undrifted stream of track N leaves out at k."""
+
+    @property
+    def min_events(self) -> int:
+        """Shortest history that takes part: 80 on track X, 100 on track N."""
+        return 40 + self.horizon + (self.self_skip if self.track == "N" else 0)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One labelled stream."""
+
+    stream_id: str
+    items: NDArray[np.int64]
+    user: str
+    """A, whose history it begins with."""
+    other: str | None
+    """B, whose events follow from ``change_point`` on; None = no drift."""
+    change_point: int
+    """k: index of the first event after the change (in an undrifted stream, of the event at the same position)."""
+    severity: Severity | None
+    track: Track
+    seed: int
+
+    @property
+    def drifted(self) -> bool:
+        """The label."""
+        return self.other is not None
+
+
+class TasteDistance:
+    """How far apart the tastes of two users are, by genres and popularity alone (never by a model's vectors).
+
+    Parameters
+    ----------
+    genres_NG
+        1 where an item has a genre.
+    popularity_N
+        Events of each item among the training users; items are cut into deciles of equal event mass.
+    """
+
+    def __init__(self, genres_NG: NDArray[np.float64], popularity_N: NDArray[np.int64]) -> None:
+        self._genres_NG = genres_NG
+        order = np.argsort(-popularity_N, kind="stable")
+        mass = popularity_N[order].cumsum() / max(popularity_N.sum(), 1)
+        self._decile_N = np.zeros(len(popularity_N), dtype=np.int64)
+        self._decile_N[order] = np.minimum((mass * POPULARITY_BINS).astype(np.int64), POPULARITY_BINS - 1)
+
+    def profile(self, items: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shares of genres and of popularity deciles."""
+        genres_G = self._genres_NG[items].sum(axis=0)
+        deciles = np.bincount(self._decile_N[items], minlength=POPULARITY_BINS)
+        return genres_G / max(genres_G.sum(), 1), deciles / max(deciles.sum(), 1)
+
+    def neighbours(self, histories: Mapping[str, History]) -> dict[str, list[str]]:
+        """For every user all others, nearest taste first."""
+        profiles = {user: self.profile(history.items) for user, history in histories.items()}
+        ranked = {}
+        for user, own in profiles.items():
+            distance = {
+                other: sum(jensen_shannon(p, q) for p, q in zip(own, theirs, strict=True))
+                for other, theirs in profiles.items()
+                if other != user
+            }
+            ranked[user] = sorted(distance, key=lambda other: (distance[other], other))
+        return ranked
+
+
+def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Jensen-Shannon divergence of two distributions, in nats (Lin 1991)."""
+    middle = (p + q) / 2
+
+    def against_middle(share: NDArray[np.float64]) -> float:
+        held = share > 0
+        return float((share[held] * np.log(share[held] / middle[held])).sum())
+
+    return (against_middle(p) + against_middle(q)) / 2
+
+
+def draw_streams(
+    histories: Mapping[str, History],
+    taste: TasteDistance | None,
+    recipe: Recipe,
+    drifted: int,
+    seed: int,
+    severities: Sequence[Severity] = SEVERITIES,
+) -> list[Stream]:
+    """Draw pairs of a drifted and an undrifted stream of the same user and change point.
+
+    Parameters
+    ----------
+    histories
+        Users that streams may be cut from; those with fewer than ``recipe.min_events`` events take no part. Events at
+        the same time are put in random order, per stream; histories without times are taken as ordered.
+    taste
+        What near, mid and far mean: terciles of the distance from A. None = B is anybody, of no stated severity.
+    recipe
+        How streams are cut.
+    drifted
+        Number of pairs.
+    seed
+        Fixes everything.
+    severities
+        Terciles that B is drawn from.
+
+    Raises
+    ------
+    DataError
+        If no two users are long enough, or if users share so many items that splices keep too few events.
+    """
+    usable = {user: h for user, h in sorted(histories.items()) if len(h) >= recipe.min_events}
+    if len(usable) < len(SEVERITIES) + 1:
+        raise DataError(
+            f"drift streams need at least {len(SEVERITIES) + 1} users with {recipe.min_events} events, there are "
+            f"{len(usable)}: use more data, or a smaller horizon than {recipe.horizon}"
+        )
+    rng = np.random.default_rng([seed, SEVERITIES.index(severities[0]), len(severities)])
+    neighbours = None if taste is None else taste.neighbours(usable)
+    users = list(usable)
+    streams: list[Stream] = []
+    for _ in range(20 * drifted):
+        if len(streams) == 2 * drifted:
+            return streams
+        user = _pick(users, rng)
+        severity = None if neighbours is None else severities[rng.integers(len(severities))]
+        others = [u for u in users if u != user] if neighbours is None else _tercile(neighbours[user], severity)
+        other = _pick(others, rng)
+        streams += _pair(usable[user], usable[other], (user, other, severity), recipe, (seed, len(streams)), rng)
+    if len(streams) == 2 * drifted:
+        return streams
+    raise DataError(
+        f"only {len(streams) // 2} of {drifted} drift streams could be cut: fewer than min_spliced="
+        f"{recipe.min_spliced} new events are left after most splices"
+    )
+
+
+def _pair(
+    own: History,
+    theirs: History,
+    names: tuple[str, str, Severity | None],
+    recipe: Recipe,
+    number: tuple[int, int],
+    rng: np.random.Generator,
+) -> list[Stream]:
+    """One drifted and one undrifted stream, or nothing if too few spliced events are new."""
+    user, other, severity = names
+    seed, serial = number
+    skip = recipe.self_skip if recipe.track == "N" else 0
+    latest = min(recipe.last_change, len(own) - recipe.horizon - skip, len(theirs) - recipe.horizon)
+    k = int(rng.integers(recipe.first_change, latest + 1))
+    a, b = _ordered(own, recipe.track, rng), _ordered(theirs, recipe.track, rng)
+    spliced = b[k : k + recipe.horizon]
+    spliced = spliced[~np.isin(spliced, a[:k])]
+    if len(spliced) < recipe.min_spliced:
+        return []
+    kept = np.concatenate([a[:k], a[k + skip : k + skip + recipe.horizon]])
+    name = f"{recipe.track}-{seed}-{serial // 2}"
+    return [
+        Stream(f"{name}-drifted", np.concatenate([a[:k], spliced]), user, other, k, severity, recipe.track, seed),
+        Stream(f"{name}-null", kept, user, None, k, None, recipe.track, seed),
+    ]
+
+
+def _ordered(history: History, track: Track, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Items in the track's order; ties in time are broken at random."""
+    ties = rng.permutation(len(history))
+    if track == "X":
+        return history.items[ties]
+    if history.times_s is None:
+        return history.items
+    return history.items[np.lexsort((ties, history.times_s))]
+
+
+def _tercile(nearest_first: Sequence[str], severity: Severity) -> Sequence[str]:
+    part = SEVERITIES.index(severity)
+    n = len(nearest_first)
+    return nearest_first[part * n // 3 : (part + 1) * n // 3]
+
+
+def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
+    return names[rng.integers(len(names))]

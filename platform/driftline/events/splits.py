@@ -1,0 +1,255 @@
+"""What a model may learn from, and what it must then rank.
+
+Every function orders its events by (timestamp, position) first; see ``log``. Nothing that a split tests on, nor
+anything later of the same user, is in its ``train``; nothing that it validates on is in its ``fit``.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import md5
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from driftline.columns import Events
+from driftline.errors import DataError
+from driftline.events.log import ordered
+
+Rows = npt.NDArray[np.int64]
+Strings = npt.NDArray[np.object_]
+
+TRAINING_QUANTILE = 0.9
+"""Where temporal-successive cuts all timestamps into training and test, and those of training again for validation."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Events to be ranked, each with its user's events before it.
+
+    Histories are slices of one log and are not copied. Legend: T = targets, E = events in the log.
+
+    Parameters
+    ----------
+    log
+        [E] events grouped by user, each user's in order; columns as in ``columns.Events``.
+    rows
+        [T] row of each target in ``log``.
+    starts
+        [T] row of the first event of the target's user in ``log``; ``log[starts:rows]`` is the history.
+    """
+
+    log: pd.DataFrame
+    rows: Rows
+    starts: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _items(self) -> Strings:
+        return self.log[Events.ITEM].to_numpy(dtype=object)
+
+    @cached_property
+    def _times(self) -> npt.NDArray[np.float64]:
+        return self.log[Events.TIME].to_numpy(dtype=np.float64)
+
+    @cached_property
+    def user_ids(self) -> Strings:
+        """[T] user of each target."""
+        return self.log[Events.USER].to_numpy(dtype=object)[self.rows]
+
+    @cached_property
+    def item_ids(self) -> Strings:
+        """[T] item of each target."""
+        return self._items[self.rows]
+
+    @property
+    def history_lengths(self) -> Rows:
+        """[T] number of events before each target."""
+        return self.rows - self.starts
+
+    def history(self, target: int) -> list[str]:
+        """Item ids before a target, oldest first."""
+        return list(self._items[self.starts[target] : self.rows[target]])
+
+    def history_times(self, target: int) -> npt.NDArray[np.float64]:
+        """Seconds since the epoch of the events before a target."""
+        return self._times[self.starts[target] : self.rows[target]]
+
+    def of(self, selected: npt.NDArray[np.bool_]) -> "Targets":
+        """The targets where ``selected`` [T] is true, with their whole histories."""
+        return replace(self, rows=self.rows[selected], starts=self.starts[selected])
+
+
+@dataclass(frozen=True)
+class Split:
+    """A way to divide a log.
+
+    Parameters
+    ----------
+    name
+        ``leave-one-out`` or ``temporal-successive``.
+    fit
+        Events to train on while tuning against ``validation``; in order.
+    train
+        Events to train on before ``test``; in order. Contains ``fit``.
+    validation, test
+        What is ranked.
+    """
+
+    name: str
+    fit: pd.DataFrame
+    train: pd.DataFrame
+    validation: Targets
+    test: Targets
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Ordered events, and the same events grouped by user.
+
+    Row i of ``grouped`` is row ``order[i]`` of ``events``; its user's events are the rows ``starts[i]:stops[i]``.
+    """
+
+    events: pd.DataFrame
+    grouped: pd.DataFrame
+    order: Rows
+    starts: Rows
+    stops: Rows
+
+    def targets(self, chosen: npt.NDArray[np.bool_]) -> Targets:
+        """Targets at the rows of ``grouped`` where ``chosen`` is true."""
+        rows = np.flatnonzero(chosen)
+        return Targets(self.grouped, rows, self.starts[rows])
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> pd.DataFrame:
+        """Events, in order, at the rows of ``grouped`` where ``chosen`` is true."""
+        return self.events.iloc[np.sort(self.order[chosen])].reset_index(drop=True)
+
+
+def _group(events: pd.DataFrame) -> _Grouped:
+    events = ordered(events)
+    users, _ = pd.factorize(events[Events.USER])
+    order = np.argsort(users, kind="stable")
+    counts = np.bincount(users)
+    stops = np.cumsum(counts)
+    return _Grouped(
+        events=events,
+        grouped=events.iloc[order].reset_index(drop=True),
+        order=order,
+        starts=np.repeat(stops - counts, counts),
+        stops=np.repeat(stops, counts),
+    )
+
+
+def leave_one_out(events: pd.DataFrame) -> Split:
+    """Test on each user's last event, validate on the one before, train on the rest.
+
+    The test history includes the validation event. ``fit`` is ``train``. A user with fewer than three events has no
+    targets, for one history would be empty, and all of their events are training events.
+
+    Parameters
+    ----------
+    events
+        Columns as in ``columns.Events``, in any order.
+
+    Raises
+    ------
+    DataError
+        If no user has three events.
+    """
+    log = _group(events)
+    place = log.stops - np.arange(len(log.stops))
+    testable = log.stops - log.starts >= 3
+    if not testable.any():
+        raise DataError(
+            f"leave-one-out needs a user with three or more events; none of the {len(events)} events has one"
+        )
+    train = log.select(~testable | (place > 2))
+    return Split(
+        "leave-one-out", train, train, log.targets(testable & (place == 2)), log.targets(testable & (place == 1))
+    )
+
+
+def temporal_successive(events: pd.DataFrame) -> Split:
+    """Test on everything from a moment T on, each event given all earlier events of its user.
+
+    T is the 0.9 quantile of all timestamps, V that of the timestamps before T (linear interpolation). ``train`` is
+    t < T and ``fit`` is t < V; test targets have t >= T, validation targets V <= t < T, each with at least one earlier
+    event of the same user.
+
+    Parameters
+    ----------
+    events
+        Columns as in ``columns.Events``, in any order.
+
+    Raises
+    ------
+    DataError
+        If an event has no timestamp, or if nothing is left to train, validate or test on.
+    """
+    log = _group(events)
+    times = log.grouped[Events.TIME].to_numpy(dtype=np.float64)
+    unknown = int(np.isnan(times).sum())
+    if unknown:
+        raise DataError(f"temporal-successive needs the time of every event; {unknown} of {len(times)} have none")
+    before_test = times < _cut(times)
+    before_validation = before_test & (times < _cut(times[before_test]))
+    followed = np.arange(len(times)) > log.starts
+    split = Split(
+        "temporal-successive",
+        fit=log.select(before_validation),
+        train=log.select(before_test),
+        validation=log.targets(before_test & ~before_validation & followed),
+        test=log.targets(~before_test & followed),
+    )
+    sizes = {name: len(getattr(split, name)) for name in ("fit", "train", "validation", "test")}
+    if min(sizes.values()) == 0:
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise DataError(f"temporal-successive leaves nothing in one part of these {len(times)} events: {found}")
+    return split
+
+
+def _cut(times: npt.NDArray[np.float64]) -> float:
+    """Moment at which the last tenth begins; the end of time where there are no events."""
+    return float(np.quantile(times, TRAINING_QUANTILE)) if len(times) else np.inf
+
+
+def without_users(split: Split, users: Collection[str]) -> Split:
+    """The split as if these users did not exist: no event of theirs to train on, no target of theirs to rank."""
+    gone = set(users)
+
+    def events(table: pd.DataFrame) -> pd.DataFrame:
+        return table[~table[Events.USER].isin(gone)].reset_index(drop=True)
+
+    def targets(targets: Targets) -> Targets:
+        return targets.of(np.array([user not in gone for user in targets.user_ids], dtype=bool))
+
+    train = events(split.train)
+    return Split(
+        name=split.name,
+        fit=train if split.fit is split.train else events(split.fit),
+        train=train,
+        validation=targets(split.validation),
+        test=targets(split.test),
+    )
+
+
+def user_part(user_id: str) -> Literal["train", "calibration", "test"]:
+    """Part of a user in the drift protocol: 60 % train, 20 % calibration, 20 % test, by the MD5 of the external id."""
+    share = _hashed(user_id) % 100
+    if share < 60:
+        return "train"
+    return "calibration" if share < 80 else "test"
+
+
+def is_cold_item(item_id: str) -> bool:
+    """Whether the cold-item protocol removes an item from training (one in five, by the MD5 of the external id)."""
+    return _hashed(item_id) % 5 == 0
+
+
+def _hashed(external_id: str) -> int:
+    return int(md5(external_id.encode("utf-8"), usedforsecurity=False).hexdigest(), 16)

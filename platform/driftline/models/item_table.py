@@ -1,0 +1,57 @@
+"""The item table: what an item is to every encoder = projected text vector + ID residual.
+
+Shape legend: N items, H width of the text vectors, D width of the recommender.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class ItemTable(nn.Module):
+    """Item vectors from text and identity.
+
+    With ID dropout (DropoutNet, Volkovs et al. 2017) some items of a training step are seen by text alone, so an
+    item without history is scored from its text, and a well-known one from both.
+
+    Parameters
+    ----------
+    text_vectors_NH
+        Cached vectors of the text tower. Not trained here.
+    known_N
+        bool, true for items with training events; the others keep a zero residual.
+    dim
+        D.
+    id_dropout
+        Share of items whose residual is dropped in a training step.
+    """
+
+    text_vectors_NH: Tensor
+    known_N: Tensor
+
+    def __init__(self, text_vectors_NH: Tensor, known_N: Tensor, dim: int, id_dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("text_vectors_NH", text_vectors_NH.float())
+        self.register_buffer("known_N", known_N)
+        self.project = nn.Linear(text_vectors_NH.shape[1], dim, bias=False)
+        nn.init.normal_(self.project.weight, std=0.02)
+        self.residual_ND = nn.Parameter(torch.randn(text_vectors_NH.shape[0], dim) * 0.02)
+        self.bias_N = nn.Parameter(torch.zeros(text_vectors_NH.shape[0]))
+        self.id_dropout = id_dropout
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The current table.
+
+        Returns
+        -------
+        table_ND, bias_N
+        """
+        keep_N = self.known_N.to(self.residual_ND.dtype)
+        if self.training and self.id_dropout:
+            keep_N = keep_N * (torch.rand_like(self.bias_N) >= self.id_dropout)
+        table_ND = self.project(self.text_vectors_NH) + self.residual_ND * keep_N.unsqueeze(-1)
+        return table_ND, self.bias_N * keep_N
+
+    def from_text(self, text_vectors_MH: Tensor) -> Tensor:
+        """Vectors of items that are not in the table, from text alone: M by D."""
+        projected_MD: Tensor = self.project(text_vectors_MH.float())
+        return projected_MD

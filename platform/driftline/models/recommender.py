@@ -1,0 +1,82 @@
+"""The recommender: item table + autoregressive user encoder + heads.
+
+Shape legend: B sequences, L events, S = L + 1 states, D width, N items.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from driftline.config import HeadsConfig
+from driftline.models.heads import DriftHead, RatingHead
+from driftline.models.item_table import ItemTable
+from driftline.models.losses import next_item_loss
+from driftline.models.user_encoder import UserEncoder
+from driftline.sequences.batches import Batch
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one training step optimises."""
+
+    total: Tensor
+    next_item: Tensor
+    parts: dict[str, float]
+
+
+class Recommender(nn.Module):
+    """``p(x_{t+1} | x_<=t)`` over all items and the interest vector ``H_t`` at every step.
+
+    The ranking model and the drift model are two instances of this class.
+
+    Parameters
+    ----------
+    items
+        The item table.
+    encoder
+        The user encoder.
+    heads
+        Weights of the auxiliary tasks; a weight of 0 leaves the head out.
+    mask_seen
+        Take items that a user already had out of the softmax (catalogues without repeat consumption).
+    """
+
+    def __init__(self, items: ItemTable, encoder: UserEncoder, heads: HeadsConfig, mask_seen: bool = True) -> None:
+        super().__init__()
+        self.items = items
+        self.encoder = encoder
+        self.mask_seen = mask_seen
+        self.weights = heads
+        dim = encoder.config.dim
+        self.rating_head = RatingHead(dim) if heads.rating else None
+        self.drift_head = DriftHead(dim) if heads.drift else None
+
+    def interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
+        """``H`` before the first and after each event: ``interests_BSD``."""
+        events_BLD = nn.functional.embedding(batch.items_BL, table_ND)
+        interests_BSD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL)
+        return interests_BSD
+
+    def forward(self, batch: Batch) -> Losses:
+        """Multi-task training loss of a batch."""
+        table_ND, bias_N = self.items()
+        interests_BSD = self.interests(batch, table_ND)
+        next_item = next_item_loss(interests_BSD, table_ND, bias_N, batch, self.mask_seen)
+        total, parts = next_item, {"next_item": float(next_item.detach())}
+        if self.rating_head is not None:
+            rating = self.rating_head.loss(interests_BSD, table_ND, batch)
+            total = total + self.weights.rating * rating
+            parts["rating"] = float(rating.detach())
+        if self.drift_head is not None:
+            drift = self.drift_head.loss(interests_BSD, batch)
+            total = total + self.weights.drift * drift
+            parts["drift"] = float(drift.detach())
+        return Losses(total, next_item, parts)
+
+    @torch.no_grad()
+    def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
+        """``H`` after the whole history: ``interests_BD``."""
+        last_B = batch.mask_BL.sum(dim=1)
+        interests_BSD = self.interests(batch, table_ND)
+        return interests_BSD[torch.arange(len(last_B)), last_B]

@@ -1,0 +1,257 @@
+"""The text tower: a language model reads an item's text and a learned read-out position says what the item is.
+
+After HLLM (Chen et al. 2024). Without alignment to collaborative vectors raw language-model vectors are poor item
+vectors, hence :class:`TextAligner`.
+
+Shape legend: M texts, T tokens, H hidden width of the language model, D width of a text vector.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from driftline.config import TextConfig
+from driftline.errors import ConfigError
+from driftline.models.adapters import add_lora
+
+
+class Tokens(NamedTuple):
+    """Right-padded token ids."""
+
+    ids_MT: Tensor
+    mask_MT: Tensor
+
+    def to(self, device: torch.device | str) -> "Tokens":
+        """The same tokens on another device."""
+        return Tokens(self.ids_MT.to(device), self.mask_MT.to(device))
+
+
+def load_backbone(base: str | Path, layers: int | None, gradient_checkpointing: bool = False) -> nn.Module:
+    """The first ``layers`` blocks of a Hugging Face model, without its language-model head.
+
+    Raises
+    ------
+    ConfigError
+        If the base is no model directory, or has fewer layers.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if not Path(base).is_dir():
+        raise ConfigError([f"`text.base`: no model directory {base}; run `driftline fetch`, or give a directory"])
+    config = AutoConfig.from_pretrained(base)
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            raise ConfigError([f"`text.layers` = {layers}: {base} has {config.num_hidden_layers} layers"])
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    with _quiet():  # a shortened model reports every layer that it leaves out
+        backbone: nn.Module = AutoModel.from_pretrained(base, config=config, dtype=torch.float32)
+    if gradient_checkpointing:
+        backbone.gradient_checkpointing_enable()  # type: ignore[operator]
+        backbone.enable_input_require_grads()  # type: ignore[operator]
+    return backbone
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No load report and no progress bar of transformers while a base is loaded."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+class TextTower(nn.Module):
+    """Backbone + adapter + read-out position + projection.
+
+    Parameters
+    ----------
+    backbone
+        A Hugging Face model without its head, already carrying its adapter.
+    dim
+        D.
+    temperature
+        Of the contrastive alignment.
+    """
+
+    def __init__(self, backbone: nn.Module, dim: int, temperature: float) -> None:
+        super().__init__()
+        hidden: int = backbone.config.hidden_size  # type: ignore[union-attr, assignment]
+        self.backbone = backbone
+        self.readout_H = nn.Parameter(torch.randn(hidden) * 0.02)
+        self.norm = nn.LayerNorm(hidden)
+        self.norm_mean = nn.LayerNorm(hidden)
+        self.project = nn.Linear(hidden, dim, bias=False)
+        self.temperature = temperature
+
+    @classmethod
+    def build(cls, base: str | Path, config: TextConfig, dim: int, gradient_checkpointing: bool = False) -> "TextTower":
+        """Load the base, cut it to its first layers, and add LoRA."""
+        backbone = add_lora(load_backbone(base, config.layers, gradient_checkpointing), config.lora)
+        return cls(backbone, dim, config.temperature)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Unit-length text vectors: ``vectors_MD``."""
+        embed: Any = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        embeddings_MTH = embed(tokens.ids_MT)
+        M, T, H = embeddings_MTH.shape
+        rows, last_M = torch.arange(M, device=embeddings_MTH.device), tokens.mask_MT.sum(dim=1)
+        extended = torch.cat([embeddings_MTH, embeddings_MTH.new_zeros(M, 1, H)], dim=1)
+        at_readout = torch.zeros(M, T + 1, dtype=torch.bool, device=extended.device)
+        at_readout[rows, last_M] = True
+        extended = torch.where(at_readout.unsqueeze(-1), self.readout_H.to(extended.dtype), extended)
+        mask = torch.cat([tokens.mask_MT, tokens.mask_MT.new_zeros(M, 1)], dim=1).masked_fill(at_readout, 1)
+        hidden = self.backbone(inputs_embeds=extended, attention_mask=mask, use_cache=False).last_hidden_state
+        # The read-out starts as noise; the mean of the tokens gives it something to correct from the first step.
+        mean_MH = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        vectors_MD = self.project(self.norm(hidden[rows, last_M]) + self.norm_mean(mean_MH))
+        return nn.functional.normalize(vectors_MD, dim=-1)
+
+
+class TextAligner(nn.Module):
+    """What is trained in the text stage: the tower, and a linear map of the collaborative factors it is aligned to.
+
+    Parameters
+    ----------
+    tower
+        The text tower.
+    factors_NF
+        Collaborative factors of all items (:func:`~driftline.models.collaborative.item_factors`).
+    eligible_N
+        bool: items whose factor is trustworthy; the others are no negatives.
+    """
+
+    factors_NF: Tensor
+    eligible_N: Tensor
+
+    def __init__(self, tower: TextTower, factors_NF: Tensor, eligible_N: Tensor) -> None:
+        super().__init__()
+        self.tower = tower
+        self.map = nn.Linear(factors_NF.shape[1], tower.project.out_features, bias=False)
+        self.register_buffer("factors_NF", factors_NF, persistent=False)
+        self.register_buffer("eligible_N", eligible_N, persistent=False)
+
+    def similarities(self, tokens: Tokens) -> Tensor:
+        """Cosine of each text with each item's mapped factor: ``cosine_MN``."""
+        return self.tower(tokens) @ nn.functional.normalize(self.map(self.factors_NF), dim=-1).T
+
+    def forward(self, tokens: Tokens, items_M: Tensor) -> Tensor:
+        """InfoNCE with every eligible item as a negative (van den Oord et al. 2018)."""
+        logits_MN = self.similarities(tokens) / self.tower.temperature
+        return nn.functional.cross_entropy(logits_MN.masked_fill(~self.eligible_N, -torch.inf), items_M)
+
+
+class Tokenizer:
+    """Texts to right-padded token ids, truncated at ``max_tokens``."""
+
+    def __init__(self, base: str | Path, max_tokens: int) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(base)
+        self._tokenizer.padding_side = "right"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._max_tokens = max_tokens
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenise; an empty text becomes one padding position that only the read-out looks past."""
+        encoded = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        )
+        return Tokens(encoded["input_ids"].long(), encoded["attention_mask"].long())
+
+
+class TextEncoder:
+    """A tower with its tokenizer and a bounded cache by text hash: what serving and training call.
+
+    Parameters
+    ----------
+    tower, tokenizer
+        The trained tower and the tokenizer of its base.
+    cache_texts
+        Vectors kept; the oldest leave first.
+    """
+
+    def __init__(self, tower: TextTower, tokenizer: Tokenizer, cache_texts: int = 100_000) -> None:
+        self.tower = tower.eval()
+        self.tokenizer = tokenizer
+        self._cache: dict[str, Tensor] = {}
+        self._cache_texts = cache_texts
+
+    def encode(self, texts: Sequence[str], batch_texts: int = 64) -> Tensor:
+        """Vectors of texts in the given order: ``vectors_MD`` on CPU. Each distinct text is read once."""
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
+        found = {key: self._cache[key] for key in keys if key in self._cache}
+        for chunk in by_length(list(new.items()), batch_texts):
+            with torch.no_grad():
+                device = self.tower.readout_H.device
+                vectors = self.tower(self.tokenizer([text for _, text in chunk]).to(device)).float().cpu()
+            found.update(zip((key for key, _ in chunk), vectors, strict=True))
+        self._cache.update({key: found[key] for key in new})
+        while len(self._cache) > self._cache_texts:
+            del self._cache[next(iter(self._cache))]
+        return torch.stack([found[key] for key in keys]) if keys else torch.empty(0, self.tower.project.out_features)
+
+
+def by_length(items: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    """Chunks of (key, text) pairs of like text length, so that little padding is read."""
+    items = sorted(items, key=lambda item: len(item[1]))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+class AlignmentSampler:
+    """Seeded batches of (tokens, item indices) for the text stage; the same interface as ``CropSampler``.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the tower's base.
+    texts
+        Item texts by index.
+    eligible
+        Item indices to train on.
+    batch_size
+        Items per rank and step.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        eligible: np.ndarray[Any, np.dtype[np.int64]],
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._tokenizer, self._texts = tokenizer, texts
+        self._eligible, self._batch_size, self._seed = eligible, batch_size, seed
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Steps of each rank in one epoch; a small catalogue gives one step of smaller batches."""
+        if len(self._eligible) < 2 * world_size:
+            return 0
+        return max(1, len(self._eligible) // (self._batch_size * world_size))
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tokens, Tensor]]:
+        """Batches of one epoch for one rank: item order is random, an incomplete last batch is dropped."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._eligible)
+        size = min(self._batch_size, len(order) // world_size)
+        for number in range(self.batches_per_epoch(world_size)):
+            start = (number * world_size + rank) * size
+            chosen = order[start : start + size]
+            yield self._tokenizer([self._texts[i] for i in chosen]), torch.from_numpy(chosen)

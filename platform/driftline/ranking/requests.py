@@ -1,0 +1,79 @@
+"""What a ranker is asked, and what it answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from driftline.drift.report import DriftReport
+
+PolicyName = Literal["steady", "drifting", "reset", "cold-start"]
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """One list to make.
+
+    Parameters
+    ----------
+    history
+        External item ids, oldest first. Unknown ids are passed over and reported.
+    k
+        Length of the list; fewer come back when fewer can be ranked.
+    exclude
+        Items that must not be in the list.
+    candidates
+        Items to choose from; ``None`` means the whole catalogue and every new item.
+    keep_seen
+        Rank items of the history too, even where the catalogue masks them: the caller chose the candidates.
+    new_items
+        Text by item id, for items that the bundle does not know; an id that it knows keeps its trained vector.
+    diversity
+        MMR trade-off in [0, 1); ``None`` takes the bundle's policy.
+    drift
+        The stored drift state of this history, so that it is not computed again. It may lag: then its arrays are
+        shorter than the history, while ``change_point`` already is an index into the history given here. ``None``
+        means: work it out.
+    """
+
+    history: Sequence[str]
+    k: int = 10
+    exclude: Sequence[str] = ()
+    candidates: Sequence[str] | None = None
+    keep_seen: bool = False
+    new_items: Mapping[str, str] | None = None
+    diversity: float | None = None
+    drift: DriftReport | None = None
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    """One place of a list; a higher ``score`` is better, and scores of different requests do not compare."""
+
+    item_id: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the history was read, and why.
+
+    Parameters
+    ----------
+    weight_recent
+        Weight in [0, 1] of the reading 'since the change point' against 'the whole history'.
+    """
+
+    name: PolicyName
+    reason: str
+    weight_recent: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A ranked list with the policy that made it and the drift report that the policy acted on."""
+
+    items: list[RankedItem]
+    policy: Policy
+    drift: DriftReport | None = None
+    unknown_items: list[str] = field(default_factory=list)

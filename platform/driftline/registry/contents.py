@@ -1,0 +1,138 @@
+"""The parts of a bundle in memory, and how each is written and read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from driftline.catalog.items import Catalog
+from driftline.columns import Items
+from driftline.config import Config, load_config
+from driftline.drift.calibration import DriftCalibration
+from driftline.models.adapters import load_adapter_state
+from driftline.models.build import build_drift_model, build_ranker
+from driftline.models.collaborative import CollaborativeTables
+from driftline.models.fusion import FusionGate
+from driftline.models.recommender import Recommender
+
+Weights = dict[str, torch.Tensor]
+CATEGORY_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that serving needs.
+
+    Attributes
+    ----------
+    text_vectors_NT
+        Vectors of the text tower, by catalogue index.
+    text, ranker, drift
+        Trained weights by parameter name; ``drift`` is None where drift is off.
+    known_N, drift_known_N
+        bool: items with training events of the ranking and of the drift model.
+    held_out_users
+        Users that the drift part saw neither in training nor in calibration.
+    """
+
+    config: Config
+    catalog: Catalog
+    text_vectors_NT: torch.Tensor
+    text: Weights
+    ranker: Weights
+    known_N: torch.Tensor
+    tables: CollaborativeTables
+    gate: FusionGate
+    drift: Weights | None
+    drift_known_N: torch.Tensor | None
+    calibration: DriftCalibration | None
+    held_out_users: list[str]
+
+    def build_ranker(self) -> Recommender:
+        """The ranking model with its trained weights, in evaluation mode."""
+        model = build_ranker(self.config, self.text_vectors_NT, self.known_N)
+        load_adapter_state(model, self.ranker)
+        return model.eval()
+
+    def build_drift_model(self) -> Recommender:
+        """The drift model with its trained weights, in evaluation mode."""
+        assert self.drift is not None and self.drift_known_N is not None
+        model = build_drift_model(self.config, self.text_vectors_NT, self.drift_known_N)
+        load_adapter_state(model, self.drift)
+        return model.eval()
+
+    def save(self, folder: Path) -> None:
+        """Write every part into an existing directory."""
+        (folder / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
+        _write_catalog(self.catalog, folder / "items.parquet")
+        save_file({"vectors": self.text_vectors_NT.contiguous()}, folder / "text_vectors.safetensors")
+        save_file(self.text, folder / "text.safetensors")
+        save_file({**self.ranker, "known_N": self.known_N}, folder / "ranker.safetensors")
+        save_file(
+            {
+                "popularity_N": torch.from_numpy(self.tables.popularity_N),
+                "ease_NN": torch.from_numpy(self.tables.ease_NN),
+                "markov_NN": torch.from_numpy(self.tables.markov_NN),
+            },
+            folder / "collaborative.safetensors",
+        )
+        save_file(dict(self.gate.state_dict()), folder / "gate.safetensors")
+        (folder / "users.json").write_text(json.dumps({"held_out": self.held_out_users}), encoding="utf-8")
+        if self.drift is not None and self.drift_known_N is not None and self.calibration is not None:
+            save_file({**self.drift, "known_N": self.drift_known_N}, folder / "drift.safetensors")
+            (folder / "drift_calibration.json").write_text(self.calibration.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Contents":
+        """Read what :meth:`save` wrote."""
+        config = load_config(folder / "config.yaml")
+        ranker = load_file(folder / "ranker.safetensors")
+        tables = {name: t.numpy() for name, t in load_file(folder / "collaborative.safetensors").items()}
+        gate = FusionGate(config.fusion.components)
+        gate.load_state_dict(load_file(folder / "gate.safetensors"))
+        drift, drift_known_N, calibration = None, None, None
+        if (folder / "drift.safetensors").is_file():
+            drift = load_file(folder / "drift.safetensors")
+            drift_known_N = drift.pop("known_N")
+            calibration = DriftCalibration.from_json((folder / "drift_calibration.json").read_text(encoding="utf-8"))
+        return cls(
+            config=config,
+            catalog=_read_catalog(folder / "items.parquet", config.data.repeat_consumption),
+            text_vectors_NT=load_file(folder / "text_vectors.safetensors")["vectors"],
+            text=load_file(folder / "text.safetensors"),
+            known_N=ranker.pop("known_N"),
+            ranker=ranker,
+            tables=CollaborativeTables(**tables),
+            gate=gate,
+            drift=drift,
+            drift_known_N=drift_known_N,
+            calibration=calibration,
+            held_out_users=json.loads((folder / "users.json").read_text(encoding="utf-8"))["held_out"],
+        )
+
+
+def _write_catalog(catalog: Catalog, path: Path) -> None:
+    pd.DataFrame(
+        {
+            Items.ITEM: catalog.ids,
+            Items.TITLE: catalog.titles,
+            Items.YEAR: catalog.years,
+            Items.CATEGORIES: [CATEGORY_SEPARATOR.join(names) for names in catalog.categories],
+            Items.TEXT: catalog.texts,
+        }
+    ).to_parquet(path, index=False)
+
+
+def _read_catalog(path: Path, repeat_consumption: bool) -> Catalog:
+    table = pd.read_parquet(path)
+    return Catalog(
+        ids=table[Items.ITEM].tolist(),
+        titles=table[Items.TITLE].tolist(),
+        years=table[Items.YEAR].tolist(),
+        categories=[tuple(filter(None, names.split(CATEGORY_SEPARATOR))) for names in table[Items.CATEGORIES]],
+        texts=table[Items.TEXT].tolist(),
+        repeat_consumption=repeat_consumption,
+    )

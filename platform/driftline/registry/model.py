@@ -1,0 +1,271 @@
+"""A loaded bundle: what ``driftline.load`` returns.
+
+    model = driftline.load("…/bundles/demo-20260101-120000")
+    model.recommend(["50", "181"], k=10).items[0].title
+    model.drift(history).p_drift
+
+Histories are external item ids, oldest first. Ids that the catalogue lacks are passed over and listed in the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from driftline.drift.detector import DriftDetector
+from driftline.drift.report import DriftReport
+from driftline.errors import BundleError, UnknownIdError
+from driftline.models.adapters import load_adapter_state
+from driftline.models.build import base_model, build_text_tower
+from driftline.models.text_tower import TextEncoder, Tokenizer
+from driftline.ranking.diversity import mmr
+from driftline.ranking.policy import decide
+from driftline.ranking.requests import Policy, RankedItem, RankRequest, Recommendation
+from driftline.ranking.scoring import Scorer
+from driftline.registry.bundle import Manifest, open_bundle
+from driftline.registry.contents import Contents
+from driftline.sequences.batches import History
+
+
+def load(path: Path | str) -> "Model":
+    """Load a bundle after checking every checksum.
+
+    Raises
+    ------
+    BundleError
+        If it is missing, corrupt, or of another format version.
+    """
+    folder, manifest = open_bundle(path)
+    return Model(Contents.load(folder), manifest)
+
+
+class Model:
+    """Ranking and drift detection over one bundle, in a plain process.
+
+    Parameters
+    ----------
+    contents
+        The parts of the bundle.
+    manifest
+        None for a model that is still being assembled.
+    """
+
+    def __init__(self, contents: Contents, manifest: Manifest | None = None) -> None:
+        self.contents = contents
+        self.manifest = manifest
+        self.config = contents.config
+        self.catalog = contents.catalog
+        self.item_ids = list(contents.catalog.ids)
+        self.titles = dict(zip(contents.catalog.ids, contents.catalog.titles, strict=True))
+        self.held_out_users = list(contents.held_out_users)
+        self.scorer = Scorer(
+            contents.build_ranker(),
+            contents.tables,
+            contents.text_vectors_NT,
+            contents.gate,
+            mask_seen=not contents.catalog.repeat_consumption,
+        )
+        self.detector: DriftDetector | None = None
+        if contents.calibration is not None:
+            self.detector = DriftDetector(contents.build_drift_model(), contents.calibration, self.config.drift)
+
+    @property
+    def version(self) -> str:
+        """The bundle's id."""
+        return self.manifest.id if self.manifest else "unsaved"
+
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        candidates: Sequence[str] | None = None,
+        new_items: Mapping[str, str] | None = None,
+        diversity: float | None = None,
+    ) -> Recommendation:
+        """The best ``k`` items for what comes next.
+
+        Parameters
+        ----------
+        history
+            External item ids, oldest first.
+        exclude
+            Ids that must not be recommended.
+        candidates
+            Ids to choose from; None = the whole catalogue and ``new_items``.
+        new_items
+            Text by id of items that the catalogue lacks: they are ranked from their text alone.
+        diversity
+            MMR trade-off 0..1; None = the bundle's policy.
+        """
+        return self.recommend_batch([RankRequest(history, k, exclude, candidates, False, new_items, diversity)])[0]
+
+    def rank(
+        self, history: Sequence[str], candidates: Sequence[str], *, new_items: Mapping[str, str] | None = None
+    ) -> Recommendation:
+        """All candidates in order, also those the user already has.
+
+        Raises
+        ------
+        UnknownIdError
+            If a candidate is neither in the catalogue nor in ``new_items``.
+        """
+        unknown = [item for item in candidates if item not in self.catalog.index and item not in (new_items or {})]
+        if unknown:
+            raise UnknownIdError(f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items")
+        request = RankRequest(history, len(candidates), (), candidates, True, new_items, diversity=0.0)
+        return self.recommend_batch([request])[0]
+
+    def score(self, history: Sequence[str]) -> pd.Series:
+        """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
+        log_p = self.log_probabilities([RankRequest(history)])
+        return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
+
+    def log_probabilities(self, requests: Sequence[RankRequest]) -> NDArray[np.float32]:
+        """Scores behind :meth:`recommend_batch`, policy included: B by catalogue items and the requests' new items."""
+        return self._log_probabilities(requests)[0]
+
+    def drift(self, history: Sequence[str]) -> DriftReport:
+        """Has this user changed? See :class:`~driftline.drift.report.DriftReport`."""
+        return self.drift_batch([history])[0]
+
+    def drift_batch(self, histories: Sequence[Sequence[str]]) -> list[DriftReport]:
+        """:meth:`drift` of many users at once.
+
+        Raises
+        ------
+        BundleError
+            If the bundle was trained with ``drift.enabled=false``.
+        """
+        if self.detector is None:
+            raise BundleError(f"bundle {self.version} has no drift part: it was trained with drift.enabled=false")
+        positions = [self._known_positions(history) for history in histories]
+        items = [
+            np.array([self.catalog.index[history[p]] for p in kept], dtype=np.int64)
+            for history, kept in zip(histories, positions, strict=True)
+        ]
+        scans = self.detector.scan(items)
+        return [
+            scan.report(kept, list(history)) for scan, kept, history in zip(scans, positions, histories, strict=True)
+        ]
+
+    def recommend_batch(self, requests: Sequence[RankRequest]) -> list[Recommendation]:
+        """Many lists at once; the histories share one pass through the models."""
+        if not requests:
+            return []
+        log_p_BN, ids, policies, reports = self._log_probabilities(requests)
+        return [
+            self._list(request, log_p_BN[row], ids, policies[row], reports[row]) for row, request in enumerate(requests)
+        ]
+
+    def _log_probabilities(
+        self, requests: Sequence[RankRequest]
+    ) -> tuple[NDArray[np.float32], list[str], list[Policy], list[DriftReport | None]]:
+        """Policy by policy: the whole history, and for drifting users also what came since the change."""
+        reports = self._reports(requests)
+        new = {i: t for r in requests for i, t in (r.new_items or {}).items() if i not in self.catalog.index}
+        vectors = self.text_encoder.encode(list(new.values())) if new else None
+        kept = [self._known_positions(request.history) for request in requests]
+        policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
+        whole = [self._history(request.history, k) for request, k in zip(requests, kept, strict=True)]
+        recent = {
+            row: self._history(request.history, [p for p in kept[row] if p >= report.change_point])
+            for row, (request, report) in enumerate(zip(requests, reports, strict=True))
+            if policies[row].weight_recent and report is not None and report.change_point is not None
+        }
+        seen = [np.empty(0, np.int64) if r.keep_seen else h.items for r, h in zip(requests, whole, strict=True)]
+        p_drift = np.array([report.p_drift if report else 0.0 for report in reports])
+        log_p = self.scorer.log_probabilities(
+            whole + list(recent.values()),
+            seen + [seen[row] for row in recent],
+            np.concatenate([p_drift, p_drift[list(recent)]]),
+            vectors,
+        )
+        mixed = log_p[: len(requests)]
+        for number, row in enumerate(recent):
+            mixed[row] = _mixture(mixed[row], log_p[len(requests) + number], policies[row].weight_recent)
+        return mixed, self.item_ids + list(new), policies, reports
+
+    def _reports(self, requests: Sequence[RankRequest]) -> list[DriftReport | None]:
+        """Stored drift states where given, computed ones elsewhere."""
+        reports: list[DriftReport | None] = [request.drift for request in requests]
+        missing = [row for row, report in enumerate(reports) if report is None]
+        if self.detector is not None and missing:
+            for row, report in zip(missing, self.drift_batch([requests[r].history for r in missing]), strict=True):
+                reports[row] = report
+        return reports
+
+    def _list(
+        self,
+        request: RankRequest,
+        log_p_N: NDArray[np.float32],
+        ids: list[str],
+        policy: Policy,
+        report: DriftReport | None,
+    ) -> Recommendation:
+        position = {item: n for n, item in enumerate(ids)}
+        allowed = np.isfinite(log_p_N)
+        if request.candidates is not None:
+            chosen = np.zeros(len(ids), dtype=bool)
+            chosen[[position[item] for item in request.candidates if item in position]] = True
+            allowed &= chosen
+        elif len(ids) > len(self.item_ids):  # new items of other requests in this batch
+            mine = set(request.new_items or {})
+            allowed[len(self.item_ids) :] &= [item in mine for item in ids[len(self.item_ids) :]]
+        allowed[[position[item] for item in request.exclude if item in position]] = False
+        choice = np.flatnonzero(allowed)
+        diversity = self.config.ranking.policy.diversity if request.diversity is None else request.diversity
+        best = choice[np.argsort(-log_p_N[choice], kind="stable")]
+        if diversity:
+            best = best[: 20 * request.k]
+            order = mmr(log_p_N[best].astype(np.float64), self._vectors(best, ids, request), request.k, diversity)
+            best = best[order]
+        texts = request.new_items or {}
+        items = [
+            RankedItem(ids[n], self.titles.get(ids[n]) or texts[ids[n]], float(log_p_N[n])) for n in best[: request.k]
+        ]
+        return Recommendation(items, policy, report, [i for i in request.history if i not in self.catalog.index])
+
+    def _vectors(self, chosen: NDArray[np.int64], ids: list[str], request: RankRequest) -> NDArray[np.float32]:
+        """Item vectors for diversity."""
+        old = chosen[chosen < len(self.item_ids)]
+        vectors = np.zeros((len(chosen), self.scorer.table_ND.shape[1]), dtype=np.float32)
+        vectors[chosen < len(self.item_ids)] = self.scorer.table_ND[torch.from_numpy(old)].numpy()
+        new = [(request.new_items or {})[ids[n]] for n in chosen[chosen >= len(self.item_ids)]]
+        if new:
+            with torch.no_grad():
+                vectors[chosen >= len(self.item_ids)] = self.scorer.ranker.items.from_text(
+                    self.text_encoder.encode(new)
+                ).numpy()
+        return vectors
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The text tower; loaded at the first text that is not in the catalogue."""
+        tower = build_text_tower(self.config)
+        state = {n.removeprefix("tower."): t for n, t in self.contents.text.items() if n.startswith("tower.")}
+        load_adapter_state(tower, state)
+        return TextEncoder(tower, Tokenizer(base_model(self.config), self.config.text.max_tokens))
+
+    def _known_positions(self, history: Sequence[str]) -> list[int]:
+        return [position for position, item in enumerate(history) if item in self.catalog.index]
+
+    def _history(self, history: Sequence[str], positions: Sequence[int]) -> History:
+        return History(np.array([self.catalog.index[history[p]] for p in positions], dtype=np.int64))
+
+    def with_contents(self, **parts: object) -> "Model":
+        """The same model with some parts replaced (used while a bundle is assembled)."""
+        return Model(replace(self.contents, **parts), self.manifest)  # type: ignore[arg-type]
+
+
+def _mixture(whole_N: NDArray[np.float32], recent_N: NDArray[np.float32], weight_recent: float) -> NDArray[np.float32]:
+    """Log of ``(1 - w) p_whole + w p_recent``; the same items are impossible in both."""
+    if weight_recent >= 1.0:
+        return recent_N
+    return np.logaddexp(whole_N + np.log1p(-weight_recent), recent_N + np.log(weight_recent)).astype(np.float32)

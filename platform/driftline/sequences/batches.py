@@ -1,0 +1,159 @@
+"""Batches of user histories as tensors: event-count windows, random crops, packing by length.
+
+Shape legend: B sequences, L events.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from driftline.sequences.gaps import gap_buckets
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's events as arrays of equal length, oldest first."""
+
+    items: NDArray[np.int64]
+    """Item indices in the catalogue."""
+    times_s: NDArray[np.float64] | None = None
+    values: NDArray[np.float32] | None = None
+    """Explicit values scaled to 0..1; NaN where there is none."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def slice(self, start: int, stop: int) -> "History":
+        """Events ``start`` to ``stop`` (exclusive)."""
+        return History(
+            self.items[start:stop],
+            None if self.times_s is None else self.times_s[start:stop],
+            None if self.values is None else self.values[start:stop],
+        )
+
+    def shuffled(self, rng: np.random.Generator) -> "History":
+        """The same items and values in random order; times no longer mean anything and are dropped."""
+        order = rng.permutation(len(self.items))
+        return History(self.items[order], None, None if self.values is None else self.values[order])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded histories."""
+
+    items_BL: Tensor
+    """int64; 0 where padded."""
+    mask_BL: Tensor
+    """bool, true where there is an event."""
+    gaps_BL: Tensor | None
+    """int64 buckets, see :mod:`driftline.sequences.gaps`; None = all unknown."""
+    values_BL: Tensor | None
+    """float32 in 0..1, NaN where there is none."""
+
+    @property
+    def events(self) -> int:
+        """Real events in the batch."""
+        return int(self.mask_BL.sum())
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        move = [None if t is None else t.to(device) for t in (self.gaps_BL, self.values_BL)]
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), *move)
+
+
+def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
+    """Pad histories on the right into one batch."""
+    length = max((len(h) for h in histories), default=0)
+    shape = (len(histories), max(length, 1))
+    items = np.zeros(shape, dtype=np.int64)
+    mask = np.zeros(shape, dtype=bool)
+    gaps = np.zeros(shape, dtype=np.int64)
+    values = np.full(shape, np.nan, dtype=np.float32)
+    for row, history in enumerate(histories):
+        n = len(history)
+        items[row, :n] = history.items
+        mask[row, :n] = True
+        if with_times and history.times_s is not None:
+            gaps[row, :n] = gap_buckets(history.times_s)
+        if history.values is not None:
+            values[row, :n] = history.values
+    return Batch(
+        torch.from_numpy(items),
+        torch.from_numpy(mask),
+        torch.from_numpy(gaps) if gaps.any() else None,
+        None if np.isnan(values).all() else torch.from_numpy(values),
+    )
+
+
+def window(history: History, window_events: int) -> History:
+    """The newest ``window_events`` events."""
+    return history.slice(max(0, len(history) - window_events), len(history))
+
+
+@dataclass(frozen=True)
+class CropSampler:
+    """Seeded training batches: every history is cropped at random, crops of like length share a batch.
+
+    Rank ``r`` of ``W`` takes every W-th batch; each rank yields equally many, so collective operations match up.
+
+    Parameters
+    ----------
+    histories
+        Training histories.
+    window_events
+        Longest crop.
+    batch_size
+        Sequences per rank and step.
+    seed
+        With the epoch it fixes everything.
+    shuffle_order
+        Also shuffle the events inside a history (drift encoder: a new order is not a new taste).
+    random_start
+        Start a crop anywhere, so that short contexts are calibrated; otherwise only histories longer than the
+        window are cropped.
+    drop_times
+        Share of crops whose times are made unknown, so that bare item lists are understood too.
+    """
+
+    histories: Sequence[History]
+    window_events: int
+    batch_size: int
+    seed: int
+    shuffle_order: bool = False
+    random_start: bool = False
+    drop_times: float = 0.5
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """Batches of one epoch for one rank."""
+        rng = np.random.default_rng([self.seed, epoch])
+        crops = [self._crop(h, rng) for h in self.histories if len(h) >= 2]
+        groups = self._groups([len(c) for c in crops], rng)
+        usable = len(groups) - len(groups) % world_size if len(groups) >= world_size else 0
+        for number in range(rank, usable, world_size):
+            yield collate([crops[i] for i in groups[number]])
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Steps of each rank in one epoch."""
+        usable = sum(len(h) >= 2 for h in self.histories)
+        return -(-usable // self.batch_size) // world_size
+
+    def _crop(self, history: History, rng: np.random.Generator) -> History:
+        if self.shuffle_order:
+            history = history.shuffled(rng)
+        latest_start = len(history) - 2 if self.random_start else max(0, len(history) - self.window_events)
+        start = int(rng.integers(0, latest_start + 1))
+        crop = history.slice(start, start + self.window_events)
+        if crop.times_s is not None and rng.random() < self.drop_times:
+            crop = History(crop.items, None, crop.values)
+        return crop
+
+    def _groups(self, lengths: Sequence[int], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Indices of crops by like length, in random order of batches."""
+        jitter = rng.random(len(lengths))
+        by_length = np.lexsort((jitter, np.asarray(lengths)))
+        groups = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
+        return [groups[i] for i in rng.permutation(len(groups))]

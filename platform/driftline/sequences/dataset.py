@@ -1,0 +1,170 @@
+"""From a configuration to what models train on: events, catalogue, split, and histories as item indices."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from driftline.catalog.graph import facts, read_graph
+from driftline.catalog.items import Catalog, build_catalog, read_items
+from driftline.columns import Events, Items
+from driftline.config import Config, DataConfig
+from driftline.errors import DataError
+from driftline.events.log import event_log
+from driftline.events.readers import read_events
+from driftline.events.splits import (
+    Split,
+    Targets,
+    leave_one_out,
+    temporal_successive,
+    user_part,
+    without_users,
+)
+from driftline.samples import fetch_movielens
+from driftline.sequences.batches import History
+
+MAX_FACTS = 3
+"""Knowledge-graph facts that are considered for one item's text."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the input lies, whether sample or own."""
+
+    interactions: Path
+    items: Path | None
+    graph: Path | None
+    links: Path | None
+
+
+def locate(config: DataConfig, storage: Path) -> Files:
+    """Resolve the data section to files, fetching a named sample if it is not there yet."""
+    if config.sample is None:
+        assert config.interactions is not None
+        return Files(config.interactions, config.items, config.graph, config.links)
+    folder = fetch_movielens(storage)
+    return Files(*(folder / f"ml-100k.{extension}" for extension in ("inter", "item", "kg", "link")))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One log, split for one protocol.
+
+    Attributes
+    ----------
+    events
+        All events, ordered and without duplicates.
+    split
+        Training events (of everybody) and targets.
+    fingerprint
+        sha256 of what was read: bundles remember it.
+    report
+        Counts worth telling: rows read, rejected, duplicates, items without a catalogue row.
+    """
+
+    events: pd.DataFrame
+    catalog: Catalog
+    split: Split
+    fingerprint: str
+    report: dict[str, int]
+
+    @cached_property
+    def users(self) -> list[str]:
+        """All users, in order of first appearance in the ordered log."""
+        return list(pd.unique(self.events[Events.USER]))
+
+    def users_of(self, part: str) -> list[str]:
+        """Users of a part of the drift protocol: train, calibration or test."""
+        return [user for user in self.users if user_part(user) == part]
+
+    def histories(self, events: pd.DataFrame, users: Sequence[str] | None = None) -> dict[str, History]:
+        """Per user the ordered history as arrays; ``users`` restricts them."""
+        if users is not None:
+            events = events[events[Events.USER].isin(set(users))]
+        items = self.indices(events[Events.ITEM])
+        times = events[Events.TIME].to_numpy(dtype=np.float64)
+        values = self._scaled_values(events)
+        groups = events.groupby(Events.USER, sort=False).indices
+        return {str(user): History(items[rows], times[rows], values[rows]) for user, rows in groups.items()}
+
+    def target_history(self, targets: Targets, number: int) -> History:
+        """What is known before a target is ranked."""
+        return History(self.indices(targets.history(number)), targets.history_times(number))
+
+    def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
+        """External item ids as catalogue indices; every id of the log is in the catalogue."""
+        return np.fromiter((self.catalog.index[item] for item in item_ids), dtype=np.int64)
+
+    def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
+        """Explicit values as 0..1 over the range of the whole log."""
+        low, high = self.events[Events.VALUE].min(), self.events[Events.VALUE].max()
+        span = (high - low) if np.isfinite(high - low) and high > low else 1.0
+        return ((events[Events.VALUE] - low) / span).to_numpy(dtype=np.float32)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """Read, clean, order and split the data of a configuration.
+
+    Raises
+    ------
+    DataError
+        If too many rows are malformed, or the protocol leaves nothing to train on.
+    """
+    files = locate(config.data, config.storage)
+    read = read_events(files.interactions, columns=config.data.columns or None)
+    total = len(read.events) + len(read.rejected)
+    if len(read.rejected) > config.data.max_rejected_fraction * total:
+        first = "; ".join(f"{r.file}:{r.line}: {r.reason}" for r in read.rejected[:3])
+        raise DataError(
+            f"{len(read.rejected)} of {total} rows of {files.interactions} are malformed, more than "
+            f"data.max_rejected_fraction={config.data.max_rejected_fraction} allows. The first: {first}"
+        )
+    log = event_log(read.events)
+    catalog = _catalog(config, files, log.events)
+    split = leave_one_out(log.events) if config.protocol == "leave-one-out" else temporal_successive(log.events)
+    report = {
+        "rows": total,
+        "rejected": len(read.rejected),
+        "duplicates": log.duplicate_ids + log.duplicate_rows,
+        "events": len(log.events),
+        "users": int(log.events[Events.USER].nunique()),
+        "items": len(catalog.ids),
+    }
+    return Dataset(log.events, catalog, split, _fingerprint(log.events, catalog), report)
+
+
+def training_events(dataset: Dataset, config: Config) -> pd.DataFrame:
+    """Events the ranker may learn from: the protocol's, without held-out users where the configuration says so."""
+    split = dataset.split
+    if config.ranking.exclude_held_out:
+        split = without_users(split, dataset.users_of("test"))
+    return split.fit
+
+
+def _catalog(config: Config, files: Files, events: pd.DataFrame) -> Catalog:
+    items = read_items(files.items).items if files.items else pd.DataFrame({Items.ITEM: []}, dtype=str)
+    max_chars = config.text.max_facts_chars
+    item_facts = None
+    if max_chars and files.graph and files.links and Items.TITLE in items:
+        titles = dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True))
+        item_facts = facts(read_graph(files.graph, files.links), titles, max_facts=MAX_FACTS)
+    return build_catalog(
+        items,
+        item_facts,
+        config.data.repeat_consumption,
+        event_items=events[Events.ITEM],
+        max_facts_chars=max_chars,
+    )
+
+
+def _fingerprint(events: pd.DataFrame, catalog: Catalog) -> str:
+    digest = sha256()
+    columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
+    digest.update(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes())
+    digest.update("\0".join(catalog.texts).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

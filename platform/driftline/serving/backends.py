@@ -1,0 +1,53 @@
+"""The deployments behind the Router, each call with a time limit."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+logger = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Handles of the other deployments.
+
+    Parameters
+    ----------
+    timeout_seconds
+        Limit of one call; beyond it the caller gets 504.
+    """
+
+    user_state: DeploymentHandle[Any]
+    ranker: DeploymentHandle[Any]
+    drift_detector: DeploymentHandle[Any]
+    timeout_seconds: float
+
+    async def ask(self, handle: DeploymentHandle[Any], method: str, *arguments: Any) -> Any:
+        """Call ``method`` of a deployment and wait.
+
+        Raises
+        ------
+        TimeoutError
+            If the answer does not come in time; the call is cancelled.
+        """
+        async with asyncio.timeout(self.timeout_seconds):
+            return await getattr(handle, method).remote(*arguments)
+
+    def tell(self, handle: DeploymentHandle[Any], method: str, *arguments: Any) -> None:
+        """Call ``method`` and go on; a failure is logged."""
+        task = asyncio.ensure_future(self.ask(handle, method, *arguments))
+        _under_way.add(task)
+        task.add_done_callback(_finish)
+
+
+_under_way: set[asyncio.Future[Any]] = set()
+
+
+def _finish(task: asyncio.Future[Any]) -> None:
+    _under_way.discard(task)
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.warning("a call that nobody waits for failed: %s", type(error).__name__)

@@ -1,0 +1,148 @@
+"""What surrounds every HTTP request: request id, authentication, size and type of the body, last-resort errors, log.
+
+It stands outside the routing, so a path is closed before anybody has thought of it. Ray Serve itself gives every
+request an ``X-Request-ID`` if it has none, and puts it into the response.
+"""
+
+import logging
+import re
+import time
+import uuid
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from driftline.serving.auth import Authenticator
+from driftline.serving.ingestion import NDJSON
+from driftline.serving.problems import Problem, as_problem
+
+logger = logging.getLogger("ray.serve")
+
+PROBES: Final = frozenset({"/livez", "/readyz"})
+DOCUMENTS: Final = frozenset({"/openapi.json", "/docs"})
+EVENTS_PATH: Final = "/v1/events"
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+
+
+class Envelope:
+    """ASGI middleware.
+
+    Parameters
+    ----------
+    authenticate
+        Turns the ``Authorization`` header into a principal.
+    open_paths
+        Paths that need no key.
+    max_body_bytes
+        Larger bodies get 413.
+    """
+
+    def __init__(
+        self, app: ASGIApp, authenticate: Authenticator, open_paths: frozenset[str], max_body_bytes: int
+    ) -> None:
+        self._app = app
+        self._authenticate = authenticate
+        self._open_paths = open_paths
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            raise ValueError(f"unsupported connection type {scope['type']!r}")
+        headers = Headers(scope=scope)
+        given_id = headers.get("x-request-id", "")
+        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if given_id not in ("", request_id):
+                raise Problem(400, "X-Request-ID must have 1 to 128 visible ASCII characters")
+            if scope["path"] not in self._open_paths:
+                scope["state"]["principal"] = await self._authenticate(headers.get("authorization"))
+            body = await self._read_body(headers, receive)
+            _check_media_type(scope, headers, body)
+            await self._app(scope, _replay(body, receive), send_and_note)
+        except Exception as error:
+            problem = as_problem(error)
+            if problem is None:
+                logger.exception("bug while answering a request", extra={"http_request_id": request_id})
+                problem = Problem(500, "this is a bug of the service; the log has it under the request id")
+            if status:  # the answer has begun: it can only be cut off
+                raise
+            await problem.response(Request(scope).url.path, request_id)(scope, receive, send_and_note)
+        finally:
+            _log(scope, request_id, status, 1000 * (time.perf_counter() - started))
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:19]) > self._max_body_bytes:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        num_bytes = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Problem(400, "the connection closed before the body was complete")
+            chunks.append(message.get("body", b""))
+            num_bytes += len(chunks[-1])
+            if num_bytes > self._max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"the body exceeds {self._max_body_bytes} bytes: send it in parts")
+
+
+def media_type(headers: Headers) -> str:
+    """Media type of a body without its parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_media_type(scope: Scope, headers: Headers, body: bytes) -> None:
+    allowed = {"application/json"} | ({NDJSON} if scope["path"] == EVENTS_PATH else set())
+    if body and media_type(headers) not in allowed:
+        raise Problem(415, f"Content-Type {media_type(headers)!r}: send {' or '.join(sorted(allowed))}")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hand the body on in one piece, then whatever the connection says."""
+    handed_on = False
+
+    async def replay() -> Message:
+        nonlocal handed_on
+        if handed_on:
+            return await receive()
+        handed_on = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _log(scope: Scope, request_id: str, status: int, milliseconds: float) -> None:
+    """One line per request: the route's pattern, never its parameters, for those hold user ids."""
+    route, principal = scope.get("route"), scope["state"].get("principal")
+    logger.info(
+        "request",
+        extra={
+            "method": scope["method"],
+            "route_pattern": getattr(route, "path", "unmatched"),
+            "status": status,
+            "milliseconds": round(milliseconds, 1),
+            "http_request_id": request_id,
+            "tenant": principal.tenant if principal else None,
+            "key_id": principal.key_id if principal else None,
+        },
+    )

@@ -1,0 +1,135 @@
+"""From trained weights to a bundle: collaborative tables, drift calibration, fusion gate, validation figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from driftline.config import Config
+from driftline.drift.calibration import DriftCalibration, calibrate
+from driftline.evaluation.metrics import METRICS, mid_ranks
+from driftline.models.build import base_model, build_drift_model
+from driftline.models.collaborative import CollaborativeTables
+from driftline.models.fusion import FusionGate, GateExamples, fit_gate, history_features, item_features
+from driftline.models.adapters import load_adapter_state
+from driftline.registry.bundle import Manifest, now, sha256_of, versions, write_bundle
+from driftline.registry.contents import Contents
+from driftline.registry.model import Model
+from driftline.sequences.dataset import Dataset, training_events
+from driftline.training.checkpoints import Snapshot
+from driftline.training.loop import known_items, ranking_targets
+from driftline.training.validation import RankingTargets, seen_items
+
+BATCH_TARGETS = 256
+MAX_GATE_TARGETS = 2000
+"""Validation targets that the gate is fitted on; a seeded sample beyond."""
+
+
+def assemble(
+    config: Config, dataset: Dataset, snapshot: Snapshot, target: Path, tell: Callable[[str], None]
+) -> tuple[Path, dict[str, float]]:
+    """Fit what is not trained by gradient over the network, and write the bundle.
+
+    Returns
+    -------
+    Path, dict
+        The bundle's directory and its validation figures.
+    """
+    torch.manual_seed(config.seed)
+    events = training_events(dataset, config)
+    histories = list(dataset.histories(events).values())
+    num_items = len(dataset.catalog.ids)
+    tell("fitting popularity, EASE and Markov tables")
+    tables = CollaborativeTables.fit([history.items for history in histories], num_items)
+    contents = Contents(
+        config=config,
+        catalog=dataset.catalog,
+        text_vectors_NT=snapshot.done["text_vectors"]["vectors"],
+        text=snapshot.done["text"],
+        ranker=snapshot.done["ranker"],
+        known_N=torch.from_numpy(known_items(histories, num_items)),
+        tables=tables,
+        gate=FusionGate(config.fusion.components),
+        drift=None,
+        drift_known_N=None,
+        calibration=None,
+        held_out_users=dataset.users_of("test"),
+    )
+    model = Model(contents)
+    if config.drift.enabled:
+        tell("calibrating P(drift) and the alarm threshold on calibration users")
+        model = model.with_contents(**_drift_parts(config, dataset, snapshot, model.contents))
+    tell("fitting the fusion gate on validation targets")
+    metrics = _fit_gate(config, dataset, model)
+    metrics |= {f"{stage}/{k}": v for stage, f in snapshot.progress.finished.items() for k, v in f.items()}
+    base = base_model(config)
+    manifest = Manifest(
+        id=target.name,
+        protocol=config.protocol,
+        seed=config.seed,
+        data_fingerprint=dataset.fingerprint,
+        base_model=config.text.base,
+        base_sha256=sha256_of(base / "model.safetensors") if (base / "model.safetensors").is_file() else "",
+        metrics=metrics,
+        versions=versions(),
+        created=now(),
+    )
+    return write_bundle(target, model.contents.save, lambda: manifest), metrics
+
+
+def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents: Contents) -> dict[str, object]:
+    """Weights, known items and calibration of the drift part."""
+    events = dataset.split.fit
+    fitted = list(dataset.histories(events, dataset.users_of("train")).values())
+    known_N = torch.from_numpy(known_items(fitted, len(dataset.catalog.ids)))
+    model = build_drift_model(config, contents.text_vectors_NT, known_N)
+    load_adapter_state(model, snapshot.done["drift"])
+    held_back = dataset.histories(events, dataset.users_of("calibration"))
+    calibration: DriftCalibration = calibrate(
+        model.eval(), {user: history.items for user, history in held_back.items()}, config.drift, config.seed
+    )
+    return {"drift": snapshot.done["drift"], "drift_known_N": known_N, "calibration": calibration}
+
+
+def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float]:
+    """Fit the gate in place; returns validation figures of the fused score.
+
+    The figures are in-sample for the gate's few parameters and out of sample for everything else.
+    """
+    targets = _sampled(ranking_targets(dataset, dataset.split.validation), config.seed)
+    p_drift = _p_drift(model, targets)
+    seen = [history.items for history in targets.histories]
+    z_CBN, candidate_BN = model.scorer.components(targets.histories, seen)
+    examples = GateExamples(
+        z_CBN,
+        history_features(np.array([len(history) for history in targets.histories]), p_drift),
+        candidate_BN.index_put((torch.arange(len(targets)), torch.from_numpy(targets.targets_T)), torch.tensor(True)),
+        torch.from_numpy(targets.targets_T),
+    )
+    item_NG = item_features(model.contents.tables.popularity_N)
+    fit_gate(model.contents.gate, examples, item_NG, config.fusion.steps, config.fusion.weight_decay, config.seed)
+    return _figures(model, targets, p_drift)
+
+
+def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
+    scores = model.scorer.log_probabilities(targets.histories, [h.items for h in targets.histories], p_drift)
+    excluded = seen_items(targets.histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+    ranks = mid_ranks(scores, targets.targets_T, excluded)
+    return {f"validation/{name}": float(metric(ranks).mean()) for name, metric in METRICS.items()}
+
+
+def _p_drift(model: Model, targets: RankingTargets) -> NDArray[np.float64]:
+    """P(drift) after each history; zeros where drift is off."""
+    if model.detector is None:
+        return np.zeros(len(targets))
+    scans = model.detector.scan([history.items for history in targets.histories])
+    return np.array([scan.p_drift[-1] if len(scan.p_drift) else 0.0 for scan in scans])
+
+
+def _sampled(targets: RankingTargets, seed: int) -> RankingTargets:
+    if len(targets) <= MAX_GATE_TARGETS:
+        return targets
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:MAX_GATE_TARGETS])
+    return RankingTargets([targets.histories[i] for i in chosen], targets.targets_T[chosen])

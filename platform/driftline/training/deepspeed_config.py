@@ -1,0 +1,84 @@
+"""From the typed configuration to a DeepSpeed engine."""
+
+import logging
+from typing import Any
+
+from torch import nn
+
+from driftline.config import DeepSpeedConfig, TrainingConfig
+
+
+def deepspeed_dict(
+    training: TrainingConfig, learning_rate: float, steps: int, sequences_per_step: int, world_size: int
+) -> dict[str, Any]:
+    """The configuration dictionary that ``deepspeed.initialize`` validates.
+
+    Parameters
+    ----------
+    learning_rate
+        Peak, after warm-up.
+    steps
+        Optimiser steps of the whole stage; the cosine ends there.
+    sequences_per_step
+        Micro-batch of one worker.
+    world_size
+        Workers.
+    """
+    options = training.deepspeed
+    accumulation = options.gradient_accumulation_steps
+    return {
+        "train_micro_batch_size_per_gpu": sequences_per_step,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": sequences_per_step * accumulation * world_size,
+        "gradient_clipping": options.gradient_clipping,
+        "zero_optimization": _zero(options),
+        "bf16": {"enabled": options.precision == "bf16"},
+        "fp16": {"enabled": options.precision == "fp16"},
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": learning_rate,
+                "weight_decay": training.weight_decay,
+                # Without this DeepSpeed compiles its own Adam on CPU: a silent minute.
+                "torch_adam": not training.use_gpu,
+            },
+        },
+        "scheduler": _schedule(training, learning_rate, steps),
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+
+
+def _zero(options: DeepSpeedConfig) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": options.zero_stage}
+    if options.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = options.precision != "fp32"
+    return zero
+
+
+def _schedule(training: TrainingConfig, learning_rate: float, steps: int) -> dict[str, Any]:
+    warmup = min(training.warmup_steps, max(1, steps // 10))
+    if training.schedule == "constant":
+        params = {"warmup_min_lr": 0.0, "warmup_max_lr": learning_rate, "warmup_num_steps": warmup}
+        return {"type": "WarmupLR", "params": params}
+    params = {"total_num_steps": max(steps, warmup + 1), "warmup_num_steps": warmup, "cos_min_ratio": 0.02}
+    return {"type": "WarmupCosineLR", "params": params}
+
+
+def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
+    """``deepspeed.initialize`` without its silent compilations on CPU.
+
+    The first call on a CPU would compile a shared-memory communication kernel with g++ for one to three minutes;
+    it is switched off and gloo is used.
+    """
+    import deepspeed
+    import torch
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    engine, *_ = deepspeed.initialize(
+        model=module, model_parameters=parameters, config=config, dist_init_required=False
+    )
+    return engine

@@ -1,0 +1,34 @@
+"""A bundle for another protocol, from a bundle's own configuration.
+
+Two protocols hold out different events, so one set of weights cannot be honestly measured by both. The sibling is
+trained once from the same configuration on the other protocol's training events, and kept.
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from driftline.config import Protocol
+from driftline.registry.model import Model, load
+from driftline.training.trainer import train
+
+
+def sibling_path(model: Model, protocol: Protocol) -> Path:
+    """Where the sibling lies, trained or not."""
+    return model.config.storage / "siblings" / f"{model.version}--{protocol}"
+
+
+def for_protocol(model: Model, protocol: Protocol, console: Console) -> Model:
+    """The model itself if it was trained for this protocol, else its sibling, trained now if need be."""
+    if model.config.protocol == protocol:
+        return model
+    place = sibling_path(model, protocol)
+    if not (place / "manifest.json").is_file():
+        console.print(
+            f"[bold]{model.version}[/bold] was trained for {model.config.protocol}; {protocol} holds out other events, so a "
+            f"sibling is trained from the same configuration (kept in {place})",
+            highlight=False,
+        )
+        config = model.config.model_copy(update={"protocol": protocol, "name": f"{model.config.name}-{protocol}"})
+        train(config, console, target=place)
+    return load(place)
