@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	if [ -t 1 ]; then form="\r\033[K$${form%??}"; fi; \
 	while sleep 3 >/dev/null 2>&1; do \
 		printf "$$form" $$SECONDS "$$(ls -d $(VENV)/lib/python*/site-packages/*.dist-info | wc -l)" "$$(tail -n 1 $$log)"; \
-	done & trap "kill $$!; echo" EXIT; \
+	done & trap "kill $$! 2>/dev/null; echo" EXIT; \
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt >$$log 2>&1 || { \
 		tail -n 25 $$log >&2; echo "error: pip could not install Driftline; see $$log" >&2; exit 1; }
 	@touch $@

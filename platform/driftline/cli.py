@@ -4,6 +4,7 @@ Commands parse and print; the work lies in the layers beneath, which each comman
 ``driftline --help`` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from rich.console import Console
 
 from driftline import __version__
 from driftline.errors import DriftlineError
+
+# Before torch is imported: Driftline spreads work over processes and threads of its own, and two OpenMP pools that spin
+# on the same cores make everything ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 app = typer.Typer(
     name="driftline",

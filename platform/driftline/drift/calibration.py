@@ -1,9 +1,11 @@
 """From evidence to a calibrated P(drift) and an alarm threshold, on users that the drift model never saw.
 
 P(drift) is a logistic regression on the evidence features (Platt 1999) over streams with and without a splice; the
-alarm threshold gives the statistic the stated average run length (ARL) between false alarms. Both orders of events
-are calibrated, because they differ: in shuffled order the restart ratio is what theory says it is (ARL 200 needs about
-log 200 nats); in natural order a steady user's browsing alone moves it, and the threshold is far higher.
+alarm threshold gives the statistic the stated average run length (ARL) between false alarms.
+
+P(drift) is fitted on shuffled orders, where labels are exact. There are two thresholds, because steady users differ: in
+shuffled order the restart ratio is what theory says it is (ARL 200 needs about log 200 nats); in natural order browsing
+alone moves it, and the threshold is far higher. For the same reason P(drift) of natural histories runs high.
 
 Shape legend: F features, P labelled positions, T events of a stream.
 """
@@ -11,6 +13,7 @@ Shape legend: F features, P labelled positions, T events of a stream.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +21,14 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from driftline.config import DriftConfig
-from driftline.drift.evidence import FEATURES, Evidence, EvidenceReader
+from driftline.drift.evidence import FEATURES, EvidenceReader
 from driftline.drift.restart import FloatArray
-from driftline.drift.streams import Recipe, Stream, Track, draw_streams
+from driftline.drift.streams import Recipe, Stream, draw_streams
 from driftline.errors import BundleError
 from driftline.models.recommender import Recommender
 from driftline.sequences.batches import History
 
-PAIRS_PER_TRACK = 100
+PAIRS = 100
 WARM_UP_EVENTS = 15
 """Run lengths are counted from here on."""
 AGES = (5, 10, 20, 30, 40)
@@ -75,7 +78,7 @@ class DriftCalibration:
         BundleError
             If it was written for other features than this version computes.
         """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
         if values.get("features") != FEATURES:
             raise BundleError(
                 f"drift calibration is for features {values.get('features')}, this version has {FEATURES}: retrain"
@@ -95,7 +98,7 @@ def calibrate(
     histories: Mapping[str, NDArray[np.int64]],
     config: DriftConfig,
     seed: int,
-    pairs_per_track: int = PAIRS_PER_TRACK,
+    pairs: int = PAIRS,
 ) -> DriftCalibration:
     """Fit P(drift) and the thresholds.
 
@@ -120,13 +123,88 @@ def calibrate(
     rng = np.random.default_rng([seed, 1])
     rows: list[FloatArray] = []
     labels: list[bool] = []
-    runs: dict[Track, list[FloatArray]] = {"X": [], "N": []}
-    for track, own_runs in runs.items():
-        for stream in draw_streams(users, None, Recipe(track), pairs_per_track, seed):
-            evidence = reader.read(stream.items)
-            for position, drifted in labelled_positions(stream, rng):
-                rows.append(evidence.features_TF[position])
-                labels.append(drifted)
-            if not stream.drifted:
-                own_runs.append(evidence.statistic_T)
-    return fit(np.stack(rows), np.array(labels), runs, config.arl_events)
+    shuffled_runs: list[FloatArray] = []
+    for stream in draw_streams(users, None, Recipe("X"), pairs, seed):
+        evidence = reader.read(stream.items)
+        positions, drifted = labelled_positions(stream, rng)
+        rows.append(evidence.features_TF[positions])
+        labels += drifted
+        if not stream.drifted:
+            shuffled_runs.append(evidence.statistic_T)
+    natural = draw_streams(users, None, Recipe("N"), pairs, seed)
+    natural_runs = [reader.read(stream.items).statistic_T for stream in natural if not stream.drifted]
+    means, scales, weights, intercept = _logistic(np.concatenate(rows), np.array(labels))
+    return DriftCalibration(
+        features=FEATURES,
+        means=means,
+        scales=scales,
+        weights=weights,
+        intercept=intercept,
+        prevalence=float(np.mean(labels)),
+        arl_events=config.arl_events,
+        threshold_natural=threshold_for(natural_runs, config.arl_events),
+        threshold_shuffled=threshold_for(shuffled_runs, config.arl_events),
+    )
+
+
+def labelled_positions(stream: Stream, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+    """Events of a stream at which P(drift) is fitted, and whether the stream has drifted by then.
+
+    The events ``AGES`` after the change point (of undrifted streams too, so that length alone tells nothing), and one
+    random event before it, which is never drifted.
+    """
+    last = len(stream.items) - 1
+    after = sorted({min(stream.change_point + age - 1, last) for age in AGES})
+    before = int(rng.integers(stream.change_point))
+    return [before, *after], [False] + [stream.drifted] * len(after)
+
+
+def _logistic(
+    features_PF: FloatArray, labels_P: NDArray[np.bool_]
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]:
+    """Means, scales, weights and intercept of a logistic regression on standardised features."""
+    means_F, scales_F = features_PF.mean(axis=0), features_PF.std(axis=0)
+    scales_F = np.where(scales_F > 0, scales_F, 1.0)
+    fitted = LogisticRegression(C=INVERSE_PENALTY).fit((features_PF - means_F) / scales_F, labels_P)
+    weights = tuple(float(w) for w in fitted.coef_[0])
+    return tuple(map(float, means_F)), tuple(map(float, scales_F)), weights, float(fitted.intercept_[0])
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a detector runs between false alarms."""
+
+    exposure_events: int
+    """Steady events watched: up to and with each stream's alarm, or to its end (censored)."""
+    alarms: int
+
+    @property
+    def arl_events(self) -> float:
+        """Exposure per alarm; infinite without alarms."""
+        return self.exposure_events / self.alarms if self.alarms else float("inf")
+
+
+def run_length(runs: Sequence[FloatArray], threshold: float, warm_up_events: int = WARM_UP_EVENTS) -> RunLength:
+    """Average run length of 'statistic >= threshold' over steady streams; each stops at its first alarm."""
+    exposure, alarms = 0, 0
+    for statistic_T in runs:
+        crossed = np.flatnonzero(statistic_T[warm_up_events:] >= threshold)
+        exposure += int(crossed[0]) + 1 if len(crossed) else max(len(statistic_T) - warm_up_events, 0)
+        alarms += bool(len(crossed))
+    return RunLength(exposure, alarms)
+
+
+def threshold_for(runs: Sequence[FloatArray], arl_events: int, warm_up_events: int = WARM_UP_EVENTS) -> float:
+    """The lowest threshold whose average run length over these steady streams is at least ``arl_events``.
+
+    A higher threshold has a longer run length, so it is found by bisection among the values that occur.
+    """
+    levels = np.unique(np.concatenate([statistic_T[warm_up_events:] for statistic_T in runs]))
+    low, high = 0, len(levels)
+    while low < high:
+        middle = (low + high) // 2
+        if run_length(runs, float(levels[middle]), warm_up_events).arl_events >= arl_events:
+            high = middle
+        else:
+            low = middle + 1
+    return float(levels[low]) if low < len(levels) else float(np.nextafter(levels[-1], np.inf))

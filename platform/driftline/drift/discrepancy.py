@@ -28,8 +28,6 @@ class Discrepancy:
     """Soft maximum over recent splits of the scaled kernel two-sample statistic; 0 where there is no split."""
     coherence_T: FloatArray
     """Mean similarity of two different events."""
-    clumping_T: FloatArray
-    """How much more alike neighbours are than any two events: browsing order shows here."""
 
 
 def measure(vectors_ND: NDArray[np.float32], recent_events: int) -> Discrepancy:
@@ -44,14 +42,13 @@ def measure(vectors_ND: NDArray[np.float32], recent_events: int) -> Discrepancy:
     """
     n = len(vectors_ND)
     if n < 2:
-        return Discrepancy(np.zeros(n), np.zeros(n), np.zeros(n))
+        return Discrepancy(np.zeros(n), np.zeros(n))
     similarity = (vectors_ND @ vectors_ND.T).astype(np.float64)
     np.fill_diagonal(similarity, 0)
     t = np.arange(n)
     pairs_T = np.maximum(t * (t + 1), 1)
     coherence_T = np.diagonal(similarity.cumsum(0).cumsum(1)) / pairs_T
-    neighbours_T = np.concatenate([[0.0], np.diagonal(similarity, 1).cumsum()]) / np.maximum(t, 1)
-    return Discrepancy(_soft_best_split(two_sample(similarity), recent_events), coherence_T, neighbours_T - coherence_T)
+    return Discrepancy(_soft_best_split(two_sample(similarity), recent_events), coherence_T)
 
 
 def two_sample(similarity: FloatArray) -> FloatArray:

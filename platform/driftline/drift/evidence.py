@@ -17,7 +17,8 @@ from driftline.drift.restart import FloatArray, cusum, restart_ratio, shiryaev_r
 from driftline.drift.surprise import restart_log_probabilities
 from driftline.models.recommender import Recommender
 
-FEATURES: Final = ("restart", "split", "coherence", "clumping", "restart_clumped", "split_clumped", "length")
+FEATURES: Final = ("restart", "split", "coherence", "length")
+"""Log odds of a recent restart; two-sample statistic of the best split; mean similarity; log(1 + events)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Evidence:
     cusum_T: FloatArray
     """nats."""
     change_point_T: NDArray[np.int64]
-    """Most probable restart; -1 where there is none."""
+    """Most probable recent restart; -1 where there is none."""
     log_posterior_K: FloatArray
     """Over restarts after the last event; row 0 is 'no change'."""
     features_TF: FloatArray
@@ -64,7 +65,7 @@ class EvidenceReader:
         return Evidence(
             statistic_T=shiryaev_roberts(ratio_KT),
             cusum_T=cusum(ratio_KT),
-            change_point_T=map_change_point(log_posterior_KT),
+            change_point_T=map_change_point(log_posterior_KT, config.recent_events),
             log_posterior_K=log_posterior_KT[:, -1] if len(log_posterior_KT) else np.zeros(0),
             features_TF=self._features(history[-window_events:], log_posterior_KT),
         )
@@ -78,15 +79,5 @@ class EvidenceReader:
         restart_T = recent_log_odds(log_posterior_KT, self.config.recent_events)
         restart_T[0] = no_evidence  # after one event there is nothing that it could have changed from
         sides = measure(self._unit_ND[window], self.config.recent_events)
-        return np.stack(
-            [
-                restart_T,
-                sides.split_T,
-                sides.coherence_T,
-                sides.clumping_T,
-                restart_T * sides.clumping_T,
-                sides.split_T * sides.clumping_T,
-                np.log1p(np.arange(1, n + 1)),
-            ],
-            axis=1,
-        )
+        columns = [restart_T, sides.split_T, sides.coherence_T, np.log1p(np.arange(1, n + 1))]
+        return np.stack(columns, axis=1)

@@ -8,6 +8,7 @@ Shape legend: K = T = n events (restart k, event t).
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from driftline.drift.restart import FloatArray
@@ -55,17 +56,17 @@ def recent_log_odds(log_posterior_KT: FloatArray, recent_events: int) -> FloatAr
     return log_odds_T
 
 
-def recent_restarts(n: int, recent_events: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def recent_restarts(n: int, recent_events: int) -> NDArray[np.bool_]:
     """Which restarts count as recent: ``k >= 1`` and ``t - recent_events < k <= t``; bool ``recent_KT``."""
     k, t = np.arange(n)[:, None], np.arange(n)[None]
-    return np.asarray((k >= 1) & (k <= t) & (k > t - recent_events))
+    return np.array((k >= 1) & (k <= t) & (k > t - recent_events))
 
 
-def map_change_point(log_posterior_KT: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The most probable restart ``k >= 1`` after each event; -1 after the first, where there is none."""
+def map_change_point(log_posterior_KT: FloatArray, recent_events: int) -> NDArray[np.int64]:
+    """The most probable recent restart after each event; -1 after the first, where there is none."""
     n = len(log_posterior_KT)
     if n < 2:
         return np.full(n, -1, dtype=np.int64)
-    best_T = 1 + log_posterior_KT[1:].argmax(axis=0)
-    best_T[0] = -1
-    return best_T
+    recent_KT = recent_restarts(n, recent_events)
+    best_T = np.where(recent_KT, log_posterior_KT, -np.inf).argmax(axis=0)
+    return np.where(recent_KT.any(axis=0), best_T, -1)

@@ -24,7 +24,7 @@ class DriftReport:
     change_point
         Index into the given history of the first event of the new regime; ``None`` if no change is believed.
     statistic
-        ``[n]`` float64, log Shiryaev-Roberts after each event; ``-inf`` before a restart is possible.
+        ``[n]`` float64, log(1 + Shiryaev-Roberts) after each event, nats; 0 where there is no evidence.
     p_drift_by_event
         ``[n]`` float64, ``p_drift`` as it was after each event.
     alarm

@@ -44,4 +44,5 @@ def shiryaev_roberts(ratio_KT: FloatArray) -> FloatArray:
 
 def cusum(ratio_KT: FloatArray) -> FloatArray:
     """``max(0, max_{k>=1} ratio[k, t])`` per event, in nats (Page 1954)."""
-    return ratio_KT.max(axis=0, initial=0.0)
+    statistic_T: FloatArray = ratio_KT.max(axis=0, initial=0.0)
+    return statistic_T

@@ -41,8 +41,8 @@ class Recipe:
 
     @property
     def min_events(self) -> int:
-        """Shortest history that takes part: 80 on track X, 100 on track N."""
-        return 40 + self.horizon + (self.self_skip if self.track == "N" else 0)
+        """Shortest history that takes part: by default 80 on track X, 100 on track N."""
+        return self.last_change + self.horizon + (self.self_skip if self.track == "N" else 0)
 
 
 @dataclass(frozen=True)
@@ -147,30 +147,39 @@ def draw_streams(
     DataError
         If no two users are long enough, or if users share so many items that splices keep too few events.
     """
-    usable = {user: h for user, h in sorted(histories.items()) if len(h) >= recipe.min_events}
-    if len(usable) < len(SEVERITIES) + 1:
-        raise DataError(
-            f"drift streams need at least {len(SEVERITIES) + 1} users with {recipe.min_events} events, there are "
-            f"{len(usable)}: use more data, or a smaller horizon than {recipe.horizon}"
-        )
+    usable = _long_enough(histories, recipe)
     rng = np.random.default_rng([seed, SEVERITIES.index(severities[0]), len(severities)])
     neighbours = None if taste is None else taste.neighbours(usable)
     users = list(usable)
     streams: list[Stream] = []
     for _ in range(20 * drifted):
         if len(streams) == 2 * drifted:
-            return streams
+            break
         user = _pick(users, rng)
-        severity = None if neighbours is None else severities[rng.integers(len(severities))]
-        others = [u for u in users if u != user] if neighbours is None else _tercile(neighbours[user], severity)
+        severity: Severity | None = None
+        others: Sequence[str] = [name for name in users if name != user]
+        if neighbours is not None:
+            severity = severities[int(rng.integers(len(severities)))]
+            others = _tercile(neighbours[user], severity)
         other = _pick(others, rng)
         streams += _pair(usable[user], usable[other], (user, other, severity), recipe, (seed, len(streams)), rng)
-    if len(streams) == 2 * drifted:
-        return streams
-    raise DataError(
-        f"only {len(streams) // 2} of {drifted} drift streams could be cut: fewer than min_spliced="
-        f"{recipe.min_spliced} new events are left after most splices"
-    )
+    if len(streams) < 2 * drifted:
+        raise DataError(
+            f"only {len(streams) // 2} of {drifted} drift streams could be cut: fewer than min_spliced="
+            f"{recipe.min_spliced} new events are left after most splices"
+        )
+    return streams
+
+
+def _long_enough(histories: Mapping[str, History], recipe: Recipe) -> dict[str, History]:
+    """Users with enough events, in order of their ids, so that the order of the input does not matter."""
+    usable = {user: history for user, history in sorted(histories.items()) if len(history) >= recipe.min_events}
+    if len(usable) <= len(SEVERITIES):
+        raise DataError(
+            f"drift streams need at least {len(SEVERITIES) + 1} users with {recipe.min_events} events, there are "
+            f"{len(usable)}: use more data, or a smaller horizon than {recipe.horizon}"
+        )
+    return usable
 
 
 def _pair(
@@ -217,4 +226,4 @@ def _tercile(nearest_first: Sequence[str], severity: Severity) -> Sequence[str]:
 
 
 def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
-    return names[rng.integers(len(names))]
+    return names[int(rng.integers(len(names)))]

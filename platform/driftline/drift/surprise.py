@@ -13,6 +13,8 @@ from driftline.sequences.batches import History, collate
 
 SUFFIXES_PER_BATCH = 32
 """Suffixes encoded at once: they are of like length, so little is padded."""
+MAX_LOGIT_GAP = 80.0
+"""An item more likely than the real one by more than this many nats counts as this many: float32 ends at 88."""
 
 
 @torch.no_grad()
@@ -50,19 +52,20 @@ def restart_log_probabilities(
     if n == 0:
         return log_p_KT
     states_KSD = _suffix_states(model, table_ND, window)
-    blocked_N = torch.zeros_like(bias_N)
+    open_N = torch.ones_like(bias_N)  # 0 where an item can no longer come next
     if model.mask_seen:
-        blocked_N[torch.from_numpy(history[:-n].copy())] = -torch.inf
+        open_N[torch.from_numpy(history[:-n].copy())] = 0.0
+    table_DN = table_ND.T.contiguous()
     for t, item in enumerate(window.tolist()):
         # the interest at event t after a restart at k <= t is the state of suffix k after t - k events
         k = torch.arange(t + 1)
-        logits_KN = torch.addmm(bias_N, states_KSD[k, t - k], table_ND.T)
-        own_K = logits_KN[:, item].clone()
-        logits_KN += blocked_N
-        logits_KN[:, item] = own_K
-        log_p_KT[: t + 1, t] = (own_K - torch.logsumexp(logits_KN, dim=1)).cpu().double().numpy()
+        logits_KN = torch.addmm(bias_N, states_KSD[k, t - k], table_DN)
+        # relative to the own item's logit, the normaliser is the sum itself: no pass for a maximum is needed
+        logits_KN -= logits_KN[:, item : item + 1].clone()
+        open_N[item] = 1.0
+        log_p_KT[: t + 1, t] = -(logits_KN.clamp_(max=MAX_LOGIT_GAP).exp_() @ open_N).log().cpu().double().numpy()
         if model.mask_seen:
-            blocked_N[item] = -torch.inf
+            open_N[item] = 0.0
     return log_p_KT
 
 

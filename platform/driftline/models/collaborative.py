@@ -133,15 +133,16 @@ def item_factors(sequences: Sequence[Items], num_items: int, dim: int) -> Scores
     Rows and columns of the binary matrix are divided by the square root of their sums first (the bipartite
     normalisation of spectral methods), which keeps blockbusters from owning every direction.
     """
-    from scipy.sparse.linalg import svds
+    from scipy.linalg import eigh
 
     interactions_UN = binary_weights(sequences, num_items).astype(np.float64)
     users_U = np.sqrt(np.maximum(interactions_UN.sum(axis=1, keepdims=True), 1.0))
     items_N = np.sqrt(np.maximum(interactions_UN.sum(axis=0, keepdims=True), 1.0))
     normalised_UN = interactions_UN / users_U / items_N
-    rank = min(dim, min(normalised_UN.shape) - 1)
-    start = np.ones(min(normalised_UN.shape))
-    _, singular, right_DN = svds(normalised_UN, k=rank, v0=start)
-    factors_ND = right_DN.T * singular
+    rank = min(dim, num_items)
+    # Of the Gram matrix, not by ARPACK: where singular values coincide, that restarts at random, each worker elsewhere.
+    gram_NN = normalised_UN.T @ normalised_UN
+    eigenvalues, right_ND = eigh(gram_NN, subset_by_index=[num_items - rank, num_items - 1])
+    factors_ND = right_ND * np.sqrt(np.where(eigenvalues > 1e-10, eigenvalues, 0.0))  # the largest is 1
     factors_ND /= np.maximum(np.linalg.norm(factors_ND, axis=1, keepdims=True), 1e-8)
     return np.pad(factors_ND, ((0, 0), (0, dim - rank))).astype(np.float32)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from driftline.config import HeadsConfig
-from driftline.models.heads import DriftHead, RatingHead
+from driftline.models.heads import DriftHead, RatingHead, splice
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
 from driftline.models.user_encoder import UserEncoder
@@ -69,7 +69,8 @@ class Recommender(nn.Module):
             total = total + self.weights.rating * rating
             parts["rating"] = float(rating.detach())
         if self.drift_head is not None:
-            drift = self.drift_head.loss(interests_BSD, batch)
+            spliced, after_cut_BL = splice(batch)
+            drift = self.drift_head.loss(self.interests(spliced, table_ND), after_cut_BL, spliced.mask_BL)
             total = total + self.weights.drift * drift
             parts["drift"] = float(drift.detach())
         return Losses(total, next_item, parts)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from driftline.catalog.text import clean
 from driftline.config import TextConfig
 from driftline.errors import ConfigError
 from driftline.models.adapters import add_lora
@@ -156,7 +157,7 @@ class TextAligner(nn.Module):
 
 
 class Tokenizer:
-    """Texts to right-padded token ids, truncated at ``max_tokens``."""
+    """Texts, cleaned as those of the catalogue are, to right-padded token ids, truncated at ``max_tokens``."""
 
     def __init__(self, base: str | Path, max_tokens: int) -> None:
         from transformers import AutoTokenizer
@@ -170,7 +171,7 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenise; an empty text becomes one padding position that only the read-out looks past."""
         encoded = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+            [clean(text) for text in texts], padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         )
         return Tokens(encoded["input_ids"].long(), encoded["attention_mask"].long())
 

@@ -22,8 +22,10 @@ def decide(config: PolicyConfig, known_events: int, report: DriftReport | None) 
     if report is None:
         return Policy("steady", "drift detection is off: the whole history is read", 0.0)
     p_drift, change = report.p_drift, report.change_point
-    if change is None or p_drift < config.drifting_above:
+    if p_drift < config.drifting_above:
         return Policy("steady", f"P(drift) {p_drift:.2f} < {config.drifting_above}: the whole history is read", 0.0)
+    if change is None:
+        return Policy("steady", f"P(drift) {p_drift:.2f}, but no change point: the whole history is read", 0.0)
     if p_drift >= config.reset_above:
         reason = f"P(drift) {p_drift:.2f} >= {config.reset_above}: only events from number {change + 1} on are read"
         return Policy("reset", reason, 1.0)

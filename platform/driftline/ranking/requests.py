@@ -44,6 +44,12 @@ class RankRequest:
     diversity: float | None = None
     drift: DriftReport | None = None
 
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise ValueError(f"k={self.k}: a list cannot be shorter than 0 items")
+        if self.diversity is not None and not 0 <= self.diversity < 1:
+            raise ValueError(f"diversity={self.diversity}: must be at least 0 and below 1")
+
 
 @dataclass(frozen=True)
 class RankedItem:

@@ -56,6 +56,7 @@ class Scorer:
         seen: Sequence[NDArray[np.int64]],
         p_drift_B: NDArray[np.float64],
         new_vectors_MT: Tensor | None = None,
+        new_offered_BM: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Fused log-probabilities, ``-inf`` for items that cannot be recommended: ``log_p_B(N+M)``.
 
@@ -69,8 +70,11 @@ class Scorer:
             P(drift) of each user, a feature of the gate.
         new_vectors_MT
             Text vectors of items that are not in the bundle; they take columns N to N+M-1.
+        new_offered_BM
+            Which of them are candidates of which history; None = all of all. A list must not depend on what the
+            other lists of its batch were offered.
         """
-        z_CBN, candidate_BN = self.components(histories, seen, new_vectors_MT)
+        z_CBN, candidate_BN = self.components(histories, seen, new_vectors_MT, new_offered_BM)
         lengths = np.array([len(history) for history in histories])
         popularity = np.pad(self.tables.popularity_N, (0, 0 if new_vectors_MT is None else len(new_vectors_MT)))
         log_p = self.gate(z_CBN, history_features(lengths, p_drift_B), item_features(popularity), candidate_BN)
@@ -78,7 +82,11 @@ class Scorer:
 
     @torch.no_grad()
     def components(
-        self, histories: Sequence[History], seen: Sequence[NDArray[np.int64]], new_vectors_MT: Tensor | None = None
+        self,
+        histories: Sequence[History],
+        seen: Sequence[NDArray[np.int64]],
+        new_vectors_MT: Tensor | None = None,
+        new_offered_BM: NDArray[np.bool_] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Standardised component scores ``z_CB(N+M)`` and the candidate mask."""
         extra = 0 if new_vectors_MT is None else len(new_vectors_MT)
@@ -86,6 +94,8 @@ class Scorer:
         if self.mask_seen:
             for row, items in enumerate(seen):
                 candidate_BN[row, torch.from_numpy(items)] = False
+        if new_offered_BM is not None:
+            candidate_BN[:, len(self.bias_N) :] = torch.from_numpy(new_offered_BM)
         rows = [self._component(name, histories, new_vectors_MT) for name in self.gate.components]
         return torch.stack([standardise(scores, candidate_BN) for scores in rows]), candidate_BN
 

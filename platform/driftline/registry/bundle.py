@@ -128,11 +128,12 @@ def open_bundle(path: Path | str) -> tuple[Path, Manifest]:
         if found != FORMAT_VERSION:
             raise BundleError(f"bundle {folder} has format version {found!r}; this Driftline reads {FORMAT_VERSION}: train it again")
         manifest = Manifest(**raw)
+        checksums = manifest.files.items()
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"corrupt bundle {folder}: {MANIFEST} is unreadable ({error})") from error
-    for name, expected in manifest.files.items():
+    for name, expected in checksums:
         file = folder / name
         if not file.is_file():
             raise BundleError(f"corrupt bundle {folder}: {name} is missing; copy or train it again")

@@ -169,8 +169,10 @@ class Model:
     ) -> tuple[NDArray[np.float32], list[str], list[Policy], list[DriftReport | None]]:
         """Policy by policy: the whole history, and for drifting users also what came since the change."""
         reports = self._reports(requests)
-        new = {i: t for r in requests for i, t in (r.new_items or {}).items() if i not in self.catalog.index}
-        vectors = self.text_encoder.encode(list(new.values())) if new else None
+        described = [r.new_items or {} for r in requests]
+        new = list(dict.fromkeys((i, t) for d in described for i, t in d.items() if i not in self.catalog.index))
+        vectors = self.text_encoder.encode([text for _, text in new]) if new else None
+        offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
         whole = [self._history(request.history, k) for request, k in zip(requests, kept, strict=True)]
@@ -186,11 +188,12 @@ class Model:
             seen + [seen[row] for row in recent],
             np.concatenate([p_drift, p_drift[list(recent)]]),
             vectors,
+            offered_BM[[*range(len(requests)), *recent]] if new else None,
         )
         mixed = log_p[: len(requests)]
         for number, row in enumerate(recent):
             mixed[row] = _mixture(mixed[row], log_p[len(requests) + number], policies[row].weight_recent)
-        return mixed, self.item_ids + list(new), policies, reports
+        return mixed, self.item_ids + [item for item, _ in new], policies, reports
 
     def _reports(self, requests: Sequence[RankRequest]) -> list[DriftReport | None]:
         """Stored drift states where given, computed ones elsewhere."""
@@ -209,15 +212,12 @@ class Model:
         policy: Policy,
         report: DriftReport | None,
     ) -> Recommendation:
-        position = {item: n for n, item in enumerate(ids)}
         allowed = np.isfinite(log_p_N)
+        position = {ids[n]: n for n in np.flatnonzero(allowed).tolist()}
         if request.candidates is not None:
             chosen = np.zeros(len(ids), dtype=bool)
             chosen[[position[item] for item in request.candidates if item in position]] = True
-            allowed &= chosen
-        elif len(ids) > len(self.item_ids):  # new items of other requests in this batch
-            mine = set(request.new_items or {})
-            allowed[len(self.item_ids) :] &= [item in mine for item in ids[len(self.item_ids) :]]
+            allowed = chosen
         allowed[[position[item] for item in request.exclude if item in position]] = False
         choice = np.flatnonzero(allowed)
         diversity = self.config.ranking.policy.diversity if request.diversity is None else request.diversity

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from driftline.catalog.agreement import link_agreement
 from driftline.catalog.graph import facts, read_graph
 from driftline.catalog.items import Catalog, build_catalog, read_items
 from driftline.columns import Events, Items
@@ -125,7 +126,7 @@ def load_dataset(config: Config) -> Dataset:
             f"data.max_rejected_fraction={config.data.max_rejected_fraction} allows. The first: {first}"
         )
     log = event_log(read.events)
-    catalog = _catalog(config, files, log.events)
+    catalog, rejected_items = _catalog(config, files, log.events)
     split = leave_one_out(log.events) if config.protocol == "leave-one-out" else temporal_successive(log.events)
     report = {
         "rows": total,
@@ -134,32 +135,57 @@ def load_dataset(config: Config) -> Dataset:
         "events": len(log.events),
         "users": int(log.events[Events.USER].nunique()),
         "items": len(catalog.ids),
+        "rejected items": rejected_items,
+        "items without a catalogue row": len(catalog.unlisted),
     }
     return Dataset(log.events, catalog, split, _fingerprint(log.events, catalog), report)
 
 
-def training_events(dataset: Dataset, config: Config) -> pd.DataFrame:
-    """Events the ranker may learn from: the protocol's, without held-out users where the configuration says so."""
-    split = dataset.split
+def ranking_split(dataset: Dataset, config: Config) -> Split:
+    """What the ranker may learn from (``fit``) and be tuned on (``validation``).
+
+    Where the configuration excludes held-out users, neither an event nor a target of theirs is in it.
+    """
     if config.ranking.exclude_held_out:
-        split = without_users(split, dataset.users_of("test"))
-    return split.fit
+        return without_users(dataset.split, dataset.users_of("test"))
+    return dataset.split
 
 
-def _catalog(config: Config, files: Files, events: pd.DataFrame) -> Catalog:
-    items = read_items(files.items).items if files.items else pd.DataFrame({Items.ITEM: []}, dtype=str)
+def _catalog(config: Config, files: Files, events: pd.DataFrame) -> tuple[Catalog, int]:
+    """The catalogue and the number of malformed item rows."""
+    items, rejected = pd.DataFrame({Items.ITEM: []}, dtype=str), 0
+    if files.items:
+        table = read_items(files.items)
+        items, rejected = table.items, len(table.rejected)
     max_chars = config.text.max_facts_chars
-    item_facts = None
-    if max_chars and files.graph and files.links and Items.TITLE in items:
-        titles = dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True))
-        item_facts = facts(read_graph(files.graph, files.links), titles, max_facts=MAX_FACTS)
-    return build_catalog(
+    catalog = build_catalog(
         items,
-        item_facts,
+        _facts(files, items) if max_chars else None,
         config.data.repeat_consumption,
         event_items=events[Events.ITEM],
         max_facts_chars=max_chars,
     )
+    return catalog, rejected
+
+
+def _facts(files: Files, items: pd.DataFrame) -> dict[str, str]:
+    """Facts of the knowledge graph as text, once it is clear that its links mean these items.
+
+    Raises
+    ------
+    DataError
+        If there is no graph or no title, or the links are no better than chance at pairing items of like categories.
+    """
+    if not (files.graph and files.links and Items.TITLE in items):
+        raise DataError("text.max_facts_chars > 0 needs data.graph, data.links and an item table with titles")
+    graph = read_graph(files.graph, files.links)
+    agreement = link_agreement(graph, items)
+    if not agreement.fits:
+        raise DataError(
+            f"the knowledge graph's links do not belong to this catalogue: {agreement}. Facts from it would be false: "
+            "mend the link file, or set text.max_facts_chars=0"
+        )
+    return facts(graph, dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True)), max_facts=MAX_FACTS)
 
 
 def _fingerprint(events: pd.DataFrame, catalog: Catalog) -> str:

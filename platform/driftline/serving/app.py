@@ -63,7 +63,8 @@ class AppArgs(BaseModel):
 def build_app(args: AppArgs) -> Application:
     """Check the bundle and bind the deployments.
 
-    The bundle is in ``user_config`` only: deploying with another one swaps it without restarting a replica.
+    The bundle is in ``user_config`` only: a configuration that overrides it for Ranker and DriftDetector swaps it
+    without restarting a replica.
 
     Raises
     ------
@@ -93,9 +94,18 @@ def build_app(args: AppArgs) -> Application:
     )
     ranker = serve.deployment(**scaled)(Ranker).bind(user_state, args.torch_threads)
     settings = HttpSettings(args.max_body_bytes, args.max_event_rows, args.remember_key_seconds, args.open_documents)
-    return serve.deployment(**_options(args), num_replicas=args.router_replicas)(Router).bind(
-        user_state, ranker, drift_detector, args.timeout_seconds, settings
-    )
+    capacity = _router_capacity(args)
+    router = _options(args) | {
+        "num_replicas": args.router_replicas,
+        "max_ongoing_requests": capacity,
+        "max_queued_requests": capacity,
+    }
+    return serve.deployment(**router)(Router).bind(user_state, ranker, drift_detector, args.timeout_seconds, settings)
+
+
+def _router_capacity(args: AppArgs) -> int:
+    """More than the deployments behind can hold, so that overload shows there, where it gets a proper answer."""
+    return 64 + 2 * (args.max_ongoing_requests * args.max_model_replicas + args.max_queued_requests)
 
 
 def _options(args: AppArgs) -> dict[str, Any]:

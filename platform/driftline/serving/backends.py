@@ -7,6 +7,8 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from driftline.serving.problems import as_problem
+
 logger = logging.getLogger("ray.serve")
 
 
@@ -30,11 +32,18 @@ class Backends:
 
         Raises
         ------
-        TimeoutError
-            If the answer does not come in time; the call is cancelled.
+        Problem
+            504 if the answer does not come in time (the call is cancelled), 503 if the deployment is overloaded or
+            restarting, and what else a caller can do something about.
         """
-        async with asyncio.timeout(self.timeout_seconds):
-            return await getattr(handle, method).remote(*arguments)
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                return await getattr(handle, method).remote(*arguments)
+        except Exception as error:  # here and not in the application, where Ray puts handlers of its own in front
+            problem = as_problem(error)
+            if problem is None:
+                raise
+            raise problem from error
 
     def tell(self, handle: DeploymentHandle[Any], method: str, *arguments: Any) -> None:
         """Call ``method`` and go on; a failure is logged."""

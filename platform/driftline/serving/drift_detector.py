@@ -33,6 +33,10 @@ class DriftDetector:
         """Id of the bundle in force."""
         return self._loaded.model.version
 
+    async def swap_fault(self) -> str | None:
+        """Why the bundle in force is not the one that was asked for; ``None`` if it is."""
+        return self._loaded.fault
+
     async def assess(self, history: list[str]) -> Assessment | None:
         """Drift report of one history of item ids, oldest first; ``None`` if the bundle has no drift part."""
         if self._loaded.model.detector is None:

@@ -69,7 +69,7 @@ class Envelope:
         try:
             if given_id not in ("", request_id):
                 raise Problem(400, "X-Request-ID must have 1 to 128 visible ASCII characters")
-            if scope["path"] not in self._open_paths:
+            if route_path(scope) not in self._open_paths:
                 scope["state"]["principal"] = await self._authenticate(headers.get("authorization"))
             body = await self._read_body(headers, receive)
             _check_media_type(scope, headers, body)
@@ -106,13 +106,19 @@ class Envelope:
         return Problem(413, f"the body exceeds {self._max_body_bytes} bytes: send it in parts")
 
 
+def route_path(scope: Scope) -> str:
+    """Path below the prefix that the application is deployed under."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def media_type(headers: Headers) -> str:
     """Media type of a body without its parameters, in lower case."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _check_media_type(scope: Scope, headers: Headers, body: bytes) -> None:
-    allowed = {"application/json"} | ({NDJSON} if scope["path"] == EVENTS_PATH else set())
+    allowed = {"application/json"} | ({NDJSON} if route_path(scope) == EVENTS_PATH else set())
     if body and media_type(headers) not in allowed:
         raise Problem(415, f"Content-Type {media_type(headers)!r}: send {' or '.join(sorted(allowed))}")
 

@@ -38,14 +38,18 @@ class LoadedModel:
         torch.set_num_threads(torch_threads)
         self._warm_up = warm_up
         self._model: Model | None = None
+        self.fault: str | None = None
+        """Why the bundle in force is not the one that was asked for."""
 
     async def load(self, bundle: str) -> None:
         """Load a bundle off the event loop; until it is warm the one before goes on answering.
 
+        A bundle that cannot be loaded does not take the service down: the one before stays, and :attr:`fault` says so.
+
         Raises
         ------
         BundleError
-            If it is missing or corrupt.
+            If it is missing or corrupt and there is none before.
         """
 
         def prepare() -> Model:
@@ -53,7 +57,15 @@ class LoadedModel:
             self._warm_up(model)
             return model
 
-        self._model = await asyncio.to_thread(prepare)
+        try:
+            self._model = await asyncio.to_thread(prepare)
+        except Exception as error:
+            if self._model is None:
+                raise
+            self.fault = f"{self._model.version} stays in force: {error}"
+            logger.exception("a bundle could not be loaded; the one before stays in force")
+            return
+        self.fault = None
         logger.info("bundle in force", extra={"bundle": self._model.version})
 
     @property

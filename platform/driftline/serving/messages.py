@@ -243,6 +243,7 @@ class ReadyOut(BaseModel):
 
     status: Literal["ready"] = "ready"
     bundle: str
+    swap_fault: str | None = Field(None, description="why a bundle that was asked for is not in force")
 
 
 class ProblemOut(BaseModel):

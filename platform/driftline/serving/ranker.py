@@ -45,6 +45,10 @@ class Ranker:
         """Id of the bundle in force."""
         return self._loaded.model.version
 
+    async def swap_fault(self) -> str | None:
+        """Why the bundle in force is not the one that was asked for; ``None`` if it is."""
+        return self._loaded.fault
+
     async def bundle_item(self, item_id: str) -> CatalogueItem | None:
         """Item of the bundle as a catalogue entry; ``None`` if the bundle does not know it."""
         catalog = self._loaded.model.catalog

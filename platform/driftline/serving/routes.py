@@ -96,7 +96,8 @@ def _add_probes(app: FastAPI, backends: Backends) -> None:
         }
         if len(bundles) > 1:
             raise overloaded(f"a bundle is being swapped: {' and '.join(sorted(bundles))} are both in force")
-        return ReadyOut(bundle=bundles.pop())
+        fault = await backends.ask(backends.ranker, "swap_fault")
+        return ReadyOut(bundle=bundles.pop(), swap_fault=fault)
 
 
 def _add_events(app: FastAPI, backends: Backends, max_event_rows: int) -> None:

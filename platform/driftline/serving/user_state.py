@@ -104,7 +104,7 @@ class UserState:
         """
         snapshot = await self._read(self._store.snapshot, tenant, user_id, self._history_events)
         _demand(snapshot.version, min_version)
-        return _view(snapshot)
+        return view_of(snapshot)
 
     async def erase_user(self, tenant: str, user_id: str) -> int:
         """Remove everything about a user, here and on the disk."""
@@ -178,7 +178,7 @@ def _demand(version: int, min_version: int | None) -> None:
         raise VersionAheadError(f"min_version={min_version} was never acknowledged: the store is at version {version}")
 
 
-def _view(snapshot: UserSnapshot) -> UserView:
+def view_of(snapshot: UserSnapshot) -> UserView:
     """Snapshot with its drift report, the change point put where it lies in this history."""
     stored = snapshot.drift
     report: DriftReport | None = None

@@ -17,7 +17,7 @@ from driftline.models.adapters import load_adapter_state
 from driftline.registry.bundle import Manifest, now, sha256_of, versions, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
-from driftline.sequences.dataset import Dataset, training_events
+from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.training.checkpoints import Snapshot
 from driftline.training.loop import known_items, ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
@@ -38,7 +38,7 @@ def assemble(
         The bundle's directory and its validation figures.
     """
     torch.manual_seed(config.seed)
-    events = training_events(dataset, config)
+    events = ranking_split(dataset, config).fit
     histories = list(dataset.histories(events).values())
     num_items = len(dataset.catalog.ids)
     tell("fitting popularity, EASE and Markov tables")
@@ -98,7 +98,7 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
 
     The figures are in-sample for the gate's few parameters and out of sample for everything else.
     """
-    targets = _sampled(ranking_targets(dataset, dataset.split.validation), config.seed)
+    targets = _sampled(ranking_targets(dataset, ranking_split(dataset, config).validation), config.seed)
     p_drift = _p_drift(model, targets)
     seen = [history.items for history in targets.histories]
     z_CBN, candidate_BN = model.scorer.components(targets.histories, seen)

@@ -23,7 +23,7 @@ from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_mode
 from driftline.models.collaborative import item_factors
 from driftline.models.text_tower import AlignmentSampler, TextAligner, TextEncoder, Tokenizer
 from driftline.sequences.batches import CropSampler, History
-from driftline.sequences.dataset import Dataset, load_dataset, training_events
+from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
 from driftline.training.checkpoints import Progress, Snapshot, read, write
 from driftline.training.progress import Update
 from driftline.training.stage import Stage, Worker, fit_stage
@@ -85,7 +85,7 @@ class _Run:
         if "text_vectors" in self.snapshot.done:
             return
         config, catalog = self.config, self.dataset.catalog
-        events = training_events(self.dataset, config)
+        events = ranking_split(self.dataset, config).fit
         sequences = [h.items for h in self.dataset.histories(events, self.dataset.users_of("train")).values()]
         counts = np.bincount(np.concatenate(sequences), minlength=self.num_items)
         eligible = np.flatnonzero(counts >= MIN_FACTOR_EVENTS)
@@ -117,9 +117,9 @@ class _Run:
     def ranking_stage(self) -> None:
         """Train the ranking model on the protocol's training events."""
         config, dataset = self.config, self.dataset
-        histories = list(dataset.histories(training_events(dataset, config)).values())
+        histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
         model = build_ranker(config, self._text_vectors(), self._known(histories))
-        targets = ranking_targets(dataset, dataset.split.validation).shard(self.worker.rank, self.worker.world_size)
+        targets = ranking_targets(dataset, ranking_split(dataset, config).validation).shard(self.worker.rank, self.worker.world_size)
         mask_seen = not dataset.catalog.repeat_consumption
         stage = Stage(
             name="ranker",

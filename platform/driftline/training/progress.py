@@ -105,6 +105,33 @@ def watching(board: Any, console: Console, listener: Callable[[Update], None]) -
             sys.stdout.flush()
 
 
+@contextmanager
+def working(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show that something goes on: a spinner on a terminal, a line every few seconds in a log.
+
+    Yields a function that changes what is said.
+    """
+    if console.is_terminal:
+        with console.status(what) as status:
+            yield status.update
+        return
+    lines = _Lines(console)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(POLL_S):
+            lines.tick()
+
+    thread = threading.Thread(target=beat, name="driftline-working", daemon=True)
+    lines.say(what)
+    thread.start()
+    try:
+        yield lines.say
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
 class _Bar:
     """A live bar per stage."""
 
@@ -150,7 +177,7 @@ class _Lines:
         self._spoke_at = time.monotonic()
 
     def __enter__(self) -> "_Lines":
-        self._say("workers start and import (about 30 s on two cores)")
+        self.say("workers start and import (about 30 s on two cores)")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,12 +185,13 @@ class _Lines:
 
     def tick(self) -> None:
         if time.monotonic() - self._spoke_at > LOG_EVERY_S:
-            self._say("… working")
+            self.say("… working")
 
     def show(self, update: Update) -> None:
         if update.validation or update.note or time.monotonic() - self._spoke_at > LOG_EVERY_S:
-            self._say(f"{update.stage} {update.step}/{update.steps} {update.line()}")
+            self.say(f"{update.stage} {update.step}/{update.steps} {update.line()}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line now."""
         self._console.print(text, highlight=False, markup=False)
         self._spoke_at = time.monotonic()

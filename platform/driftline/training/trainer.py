@@ -20,7 +20,7 @@ from driftline.sequences.dataset import load_dataset
 from driftline.training.assemble import assemble
 from driftline.training.checkpoints import read
 from driftline.training.loop import train_worker
-from driftline.training.progress import ProgressBoard, watching
+from driftline.training.progress import ProgressBoard, watching, working
 from driftline.training.tracking import Tracker
 
 LOGICAL_CPUS = 8
@@ -83,13 +83,7 @@ def train(
         checkpoint = _fit(config, run_name, tracker, console)
         with checkpoint.as_directory() as folder:
             snapshot = read(Path(folder))
-        with console.status("assembling the bundle") as status:
-
-            def tell(what: str) -> None:
-                status.update(what)
-                if not console.is_terminal:
-                    console.print(what)
-
+        with working(console, "assembling the bundle") as tell:
             place = target or _free(config.storage / "bundles" / run_name)
             bundle, metrics = assemble(config, dataset, snapshot, place, tell)
     except BaseException:

@@ -1,0 +1,147 @@
+"""The drift check: streams of held-out users with and without a splice, through the public API of a model.
+
+Shape legend: T events of a stream.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftline.drift.calibration import WARM_UP_EVENTS, run_length
+from driftline.drift.report import DriftReport
+from driftline.drift.streams import SEVERITIES, Recipe, Severity, Stream, TasteDistance, Track, draw_streams
+from driftline.evaluation.auroc import clustered_auroc
+from driftline.evaluation.bootstrap import Interval
+from driftline.sequences.batches import History
+
+DriftBatch = Callable[[Sequence[Sequence[str]]], list[DriftReport]]
+AGES = (10, 20, 40)
+"""W: events since the change point at which P(drift) is compared."""
+STREAMS_PER_CALL = 50
+SELECTIONS: dict[str, tuple[Severity, ...]] = {"random B": SEVERITIES, "far B": ("far",)}
+
+
+@dataclass(frozen=True)
+class DriftFigures:
+    """What the check measures for one choice of B."""
+
+    auroc: dict[int, Interval]
+    """Stream AUROC of P(drift) by W: nothing but the events is given."""
+    detected: dict[int, float]
+    """Share of drifted streams with an alarm within so many events of the change; false alarms before it leave."""
+    median_delay_events: float
+    """Infinite if fewer than half are detected."""
+    achieved_arl_events: float
+    """Steady events per false alarm, after the warm-up; infinite without alarms."""
+    median_location_error_events: float
+    """Of the estimated change point, where one is reported at the end of a drifted stream."""
+    streams: int
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values; infinity becomes None."""
+        return {
+            "stream_auroc": {str(w): {"mean": i.mean, "low": i.low, "high": i.high} for w, i in self.auroc.items()},
+            "detected_within": {str(w): share for w, share in self.detected.items()},
+            "median_delay_events": _finite(self.median_delay_events),
+            "achieved_arl_events": _finite(self.achieved_arl_events),
+            "median_location_error_events": _finite(self.median_location_error_events),
+            "streams": self.streams,
+        }
+
+
+def check_drift(
+    drift_batch: DriftBatch,
+    item_ids: Sequence[str],
+    histories: Mapping[str, History],
+    taste: TasteDistance,
+    threshold: float,
+    splices: int,
+    seed: int,
+    track: Track = "X",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, DriftFigures]:
+    """Measure stream AUROC and detection on splices of held-out users.
+
+    Parameters
+    ----------
+    drift_batch
+        ``model.drift_batch``: external item ids in, reports out.
+    item_ids
+        ``model.item_ids``, which the item indices of ``histories`` and ``taste`` follow.
+    histories
+        Held-out users only.
+    taste
+        What far means.
+    threshold
+        nats; an alarm is a statistic at or above it.
+    splices
+        Streams per choice of B: one half drifted, the other half not.
+    progress
+        Told how many streams of how many are done.
+    """
+    pairs = max(splices // 2, 1)
+    drawn = {
+        name: draw_streams(histories, taste, Recipe(track), pairs, seed, severities)
+        for name, severities in SELECTIONS.items()
+    }
+    total, done = sum(map(len, drawn.values())), 0
+    figures = {}
+    for name, streams in drawn.items():
+        reports: list[DriftReport] = []
+        for first in range(0, len(streams), STREAMS_PER_CALL):
+            part = streams[first : first + STREAMS_PER_CALL]
+            reports += drift_batch([[item_ids[item] for item in stream.items] for stream in part])
+            done += len(part)
+            progress(done, total)
+        figures[name] = summarise(streams, reports, threshold, seed)
+    return figures
+
+
+def summarise(
+    streams: Sequence[Stream], reports: Sequence[DriftReport], threshold: float, seed: int = 0
+) -> DriftFigures:
+    """Figures of scanned streams."""
+    drifted = [(s, r) for s, r in zip(streams, reports, strict=True) if s.drifted]
+    steady = [(s, r) for s, r in zip(streams, reports, strict=True) if not s.drifted]
+    delays = np.array([d for s, r in drifted if (d := delay(s, r.statistic, threshold)) is not None])
+    errors = [abs(r.change_point - s.change_point) for s, r in drifted if r.change_point is not None]
+    return DriftFigures(
+        auroc={
+            age: clustered_auroc(
+                np.array([_p_at(s, r, age) for s, r in drifted]),
+                np.array([_p_at(s, r, age) for s, r in steady]),
+                [(s.user, s.other or "") for s, _ in drifted],
+                [(s.user,) for s, _ in steady],
+                seed=seed,
+            )
+            for age in AGES
+        },
+        detected={age: float((delays <= age).mean()) if len(delays) else float("nan") for age in AGES},
+        median_delay_events=float(np.median(delays)) if len(delays) else float("inf"),
+        achieved_arl_events=run_length([r.statistic for _, r in steady], threshold).arl_events,
+        median_location_error_events=float(np.median(errors)) if errors else float("nan"),
+        streams=len(streams),
+    )
+
+
+def delay(stream: Stream, statistic_T: NDArray[np.float64], threshold: float) -> float | None:
+    """Events from the change to the first alarm, the alarming event included; infinite without an alarm.
+
+    None if the first alarm (after the warm-up) came before the change: a false alarm, and no delay.
+    """
+    crossed = np.flatnonzero(statistic_T[WARM_UP_EVENTS:] >= threshold)
+    if not len(crossed):
+        return float("inf")
+    events = float(crossed[0] + WARM_UP_EVENTS - stream.change_point + 1)
+    return events if events >= 1 else None
+
+
+def _p_at(stream: Stream, report: DriftReport, age: int) -> float:
+    """P(drift) after the ``age``-th event past the change, or after the last event of a shorter stream."""
+    return float(report.p_drift_by_event[min(stream.change_point + age, len(stream.items)) - 1])
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,132 @@
+"""The drift detector: histories in, calibrated verdicts out. It keeps no state: the same history, the same answer.
+
+Shape legend: T = K = n events of the window.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from driftline.config import DriftConfig
+from driftline.drift.calibration import DriftCalibration
+from driftline.drift.evidence import Evidence, EvidenceReader
+from driftline.drift.posterior import recent_restarts
+from driftline.drift.report import DriftReport
+from driftline.drift.restart import FloatArray
+from driftline.models.recommender import Recommender
+
+BELIEVED_ABOVE = 0.5
+"""A change point is reported if drift is more probable than not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What is said about one history of known items, event by event.
+
+    All arrays have one entry per event of the history. Events before the window (``DriftConfig.encoder.window_events``)
+    carry what an empty history does: they are not read, only kept out of what can come next.
+    """
+
+    statistic: FloatArray
+    """log(1 + Shiryaev-Roberts), nats; 0 = no evidence."""
+    cusum: FloatArray
+    """nats."""
+    p_drift: FloatArray
+    """Calibrated probability that the current regime began within the last R events."""
+    change_points: NDArray[np.int64]
+    """Index of the most probable first event of a new regime, believed or not; -1 where there is none."""
+    posterior: FloatArray
+    """After the last event: ``posterior[k]`` = P(current regime began at event k), k = 0 'no change'; adds up to 1.
+
+    The recent restarts (within R events) add up to the calibrated ``p_drift[-1]``.
+    """
+    alarm: bool
+    """Whether the statistic is at or above the calibrated threshold (natural order) after the last event."""
+
+    def report(self, kept: Sequence[int], history: Sequence[str]) -> DriftReport:
+        """The same in terms of a given history, of which only the positions ``kept`` are known items.
+
+        An unknown item repeats the verdict of the event before it.
+        """
+        n = len(history)
+        # number of known events up to and with each given event
+        known_T = np.searchsorted(np.asarray(kept, dtype=np.int64), np.arange(n), side="right")
+        p_drift_T = np.concatenate([[0.0], self.p_drift])[known_T]
+        change: int | None = None
+        if len(self.p_drift) and self.p_drift[-1] > BELIEVED_ABOVE and self.change_points[-1] > 0:
+            change = int(kept[self.change_points[-1]])
+        known = set(kept)
+        return DriftReport(
+            p_drift=float(p_drift_T[-1]) if n else 0.0,
+            change_point=change,
+            statistic=np.concatenate([[0.0], self.statistic])[known_T],
+            p_drift_by_event=p_drift_T,
+            alarm=self.alarm,
+            unknown_items=[item for position, item in enumerate(history) if position not in known],
+        )
+
+
+class DriftDetector:
+    """Restart likelihood ratios under a trained model, calibrated.
+
+    Parameters
+    ----------
+    model
+        The drift encoder.
+    calibration
+        From :func:`driftline.drift.calibration.calibrate` with the same model and configuration.
+    config
+        Hazard, window, what counts as recent.
+    """
+
+    def __init__(self, model: Recommender, calibration: DriftCalibration, config: DriftConfig) -> None:
+        self.reader = EvidenceReader(model, config)
+        self.calibration = calibration
+        self.config = config
+
+    def scan(self, histories: Sequence[NDArray[np.int64]]) -> list[Scan]:
+        """Scan histories of item indices, oldest first; any length, also none.
+
+        Histories are spread over threads as far as torch leaves cores free (``torch.set_num_threads``).
+        """
+        arrays = [np.asarray(history, dtype=np.int64) for history in histories]
+        workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        if workers == 1 or len(arrays) < 2:
+            return [self._scan(array) for array in arrays]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(self._scan, arrays))
+
+    def _scan(self, history: NDArray[np.int64]) -> Scan:
+        evidence = self.reader.read(history)
+        p_drift_T = self.calibration.p_drift(evidence.features_TF)
+        unread = len(history) - len(p_drift_T)
+        pad = np.zeros(unread)
+        threshold = self.calibration.threshold_natural
+        return Scan(
+            statistic=np.concatenate([pad, evidence.statistic_T]),
+            cusum=np.concatenate([pad, evidence.cusum_T]),
+            p_drift=np.concatenate([pad, p_drift_T]),
+            change_points=np.concatenate(
+                [np.full(unread, -1), np.where(evidence.change_point_T > 0, evidence.change_point_T + unread, -1)]
+            ),
+            posterior=self._posterior(evidence, p_drift_T, unread),
+            alarm=bool(len(history) and evidence.statistic_T[-1] >= threshold),
+        )
+
+    def _posterior(self, evidence: Evidence, p_drift_T: FloatArray, unread: int) -> FloatArray:
+        """The posterior over restarts, scaled so that the recent ones have the calibrated mass."""
+        n = len(p_drift_T)
+        if n < 2:
+            return np.ones(n)
+        recent_K = recent_restarts(n, self.config.recent_events)[:, -1]
+        scaled_K = np.empty(n)
+        scaled_K[recent_K] = p_drift_T[-1] * softmax(evidence.log_posterior_K[recent_K])
+        scaled_K[~recent_K] = (1 - p_drift_T[-1]) * softmax(evidence.log_posterior_K[~recent_K])
+        # 'no change in the window' is entry 0 of the history; events before the window cannot be told apart from it
+        return np.concatenate([scaled_K[:1], np.zeros(unread), scaled_K[1:]])

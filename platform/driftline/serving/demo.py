@@ -1,0 +1,155 @@
+"""What `make demo` runs and shows around its visits."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from driftline.errors import DriftlineError
+from driftline.registry.model import Model
+from driftline.sequences.dataset import Dataset
+from driftline.serving.visit import Visit, Visitor, held_out_streams
+
+STOP_TIMEOUT_S = 30.0
+
+
+class StepError(DriftlineError, RuntimeError):
+    """A step of the demo failed."""
+
+
+class Steps:
+    """Commands run one after another, each as a user would type it, with the time they took."""
+
+    def __init__(self, console: Console, root: Path) -> None:
+        self._console, self._root, self._number = console, root, 0
+        self._started, self._times = time.monotonic(), list[tuple[str, float]]()
+
+    def title(self, name: str) -> None:
+        """Announce a step."""
+        self._number += 1
+        self._times.append((name, time.monotonic()))
+        self._console.rule(f"[bold]{self._number}. {name}")
+
+    def run(self, name: str, *command: str) -> None:
+        """Run ``python`` with these arguments; Ctrl-C reaches it first and then ends the demo.
+
+        Raises
+        ------
+        StepError
+            If the command fails.
+        """
+        self.title(name)
+        self._console.print(f"$ python {shlex.join(command)}", style="dim", highlight=False, soft_wrap=True)
+        paths = [str(self._root / "platform"), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        process = subprocess.Popen([sys.executable, *command], cwd=self._root, env=environment)
+        try:
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        if code:
+            raise StepError(
+                f"step '{name}' ended with exit code {code}; run it by itself: python {shlex.join(command)}"
+            )
+
+    def finish(self, bundle: Path) -> None:
+        """Say how long everything took and what to try next."""
+        now = time.monotonic()
+        ends = [began for _, began in self._times[1:]] + [now]
+        spent = ", ".join(f"{name} {end - began:.0f} s" for (name, began), end in zip(self._times, ends, strict=True))
+        self._console.rule("[bold]Done")
+        self._console.print(f"{now - self._started:.0f} s in all: {spent}", highlight=False)
+        self._console.print(f"\nThe bundle: {bundle}\nServe it:   DRIFTLINE_BUNDLE={bundle} serve run serve/app.yaml",
+                            highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let a step end cleanly, then kill it by its process id."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def visit_all(
+    client: httpx.Client, model: Model, dataset: Dataset, pairs: int, tell: Callable[[str], None]
+) -> list[Visit]:
+    """Play ``pairs`` changing visits, each followed by its control visit. Users are drawn by the bundle's seed."""
+    visitor = Visitor(client, model.item_ids)
+    streams = held_out_streams(model, dataset, pairs, model.config.seed)
+    return [
+        visitor.play(
+            stream,
+            f"visitor-{number}",
+            lambda events, p, n=number: tell(f"visitor {n + 1} of {len(streams)}: {events} events, P(drift) {p:.2f}"),  # type: ignore[misc]
+        )
+        for number, stream in enumerate(streams)
+    ]
+
+
+def show_visit(console: Console, changing: Visit, control: Visit, model: Model) -> None:
+    """One changing visit beside its control: the course of P(drift) and the lists before and after."""
+    for visit, name in ((changing, "A user who changes"), (control, "A user who does not")):
+        stream = visit.stream
+        who = f"user {stream.user}" + (
+            f", from event {stream.change_point + 1} on user {stream.other}" if stream.other else ""
+        )
+        console.print(f"\n[bold]{name}[/bold] ({who})", highlight=False)
+        titles = [model.titles[model.item_ids[item]] for item in stream.items]
+        k = stream.change_point
+        console.print(f"  watched before: {_listed(titles[max(0, k - 5) : k])}", highlight=False)
+        console.print(f"  watched after:  {_listed(titles[-5:])}", highlight=False)
+        console.print(
+            "  P(drift):       " + "  ".join(f"{events}: {p:.2f}" for events, p in visit.course), highlight=False
+        )
+        console.print(
+            f"  policy:         {visit.before.policy} -> {visit.after.policy}: {visit.after.reason}", highlight=False
+        )
+        table = Table(box=None, pad_edge=False, padding=(0, 3))
+        table.add_column(f"  top 10 after {visit.before.events} events")
+        table.add_column(f"top 10 after {visit.after.events} events")
+        old = set(visit.before.titles)
+        for before, after in zip(visit.before.titles, visit.after.titles, strict=True):
+            table.add_row(f"  {before}", after if after in old else f"[bold]{after}[/bold]")
+        console.print(table)
+
+
+def show_visits(console: Console, visits: Sequence[Visit], model: Model) -> None:
+    """All visits in one table."""
+    table = Table(title="All visits: P(drift) before and after, and where the change was put")
+    for column in ("user", "then", "P before", "P after", "true change", "estimated", "policy after", "new in top 10"):
+        table.add_column(column, justify="left" if column in ("user", "then", "policy after") else "right")
+    for visit in visits:
+        stream, after = visit.stream, visit.after
+        table.add_row(
+            stream.user,
+            stream.other or "the same user",
+            f"{visit.before.p_drift:.2f}",
+            f"{after.p_drift:.2f}",
+            str(stream.change_point + 1) if stream.drifted else "none",
+            "none" if after.change_point is None else str(after.change_point + 1),
+            after.policy,
+            str(len(set(after.titles) - set(visit.before.titles))),
+        )
+    console.print(table)
+    console.print(
+        "Users are held out: neither the ranker nor the drift part has seen an event of theirs. They are drawn by the "
+        "seed, not picked; change points are event numbers.",
+        highlight=False,
+    )
+
+
+def _listed(titles: Sequence[str]) -> str:
+    return "; ".join(titles)

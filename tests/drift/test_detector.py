@@ -1,0 +1,127 @@
+"""The detector with a model that really learnt two tastes."""
+
+import numpy as np
+import pytest
+
+from driftline.drift.benchmark import check_drift, delay
+from driftline.drift.calibration import calibrate
+from driftline.drift.detector import DriftDetector
+from driftline.drift.streams import Stream, TasteDistance
+from driftline.sequences.batches import History
+from tests.drift.tastes import CONFIG, ITEMS, ITEMS_PER_TASTE, trained_model, users
+
+
+@pytest.fixture(scope="module")
+def detector() -> DriftDetector:
+    model = trained_model()
+    return DriftDetector(model, calibrate(model, users(24, seed=2), CONFIG, seed=0, pairs=30), CONFIG)
+
+
+def spliced(k: int = 40, after: int = 40) -> np.ndarray:
+    one, other = list(users(2, seed=3).values())
+    rest = other[~np.isin(other, one[:k])]
+    return np.concatenate([one[:k], rest[:after]])
+
+
+def test_a_change_of_taste_is_found_where_it_is(detector: DriftDetector) -> None:
+    scan = detector.scan([spliced(40, 30)])[0]
+    assert scan.p_drift[39] < 0.5 < scan.p_drift[-1]
+    assert abs(scan.change_points[-1] - 40) <= 5
+    assert scan.statistic[-1] > scan.statistic[39] + 5
+
+
+def test_batch_equals_one_by_one_and_nothing_is_remembered(detector: DriftDetector) -> None:
+    histories = [spliced(), np.arange(7), np.empty(0, dtype=np.int64), spliced(25, 60)]
+    together = detector.scan(histories)
+    for history, scan in zip(histories, together, strict=True):
+        alone = detector.scan([history])[0]
+        np.testing.assert_array_equal(scan.p_drift, alone.p_drift)
+        np.testing.assert_array_equal(scan.statistic, alone.statistic)
+        np.testing.assert_array_equal(scan.posterior, alone.posterior)
+
+
+def test_each_event_is_judged_without_those_after_it(detector: DriftDetector) -> None:
+    history = spliced()
+    whole, part = detector.scan([history, history[:55]])
+    np.testing.assert_allclose(whole.p_drift[:55], part.p_drift, atol=1e-5)
+    np.testing.assert_allclose(whole.statistic[:55], part.statistic, atol=1e-4)
+    np.testing.assert_array_equal(whole.change_points[:55], part.change_points)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_short_histories_are_low_and_finite(detector: DriftDetector, n: int) -> None:
+    scan = detector.scan([np.arange(n)])[0]
+    assert scan.p_drift.shape == scan.statistic.shape == scan.posterior.shape == (n,)
+    assert np.isfinite(scan.statistic).all()
+    assert (scan.p_drift < 0.5).all()
+    assert not scan.alarm
+
+
+def test_a_constant_stream_is_finite(detector: DriftDetector) -> None:
+    scan = detector.scan([np.full(60, 5)])[0]
+    assert np.isfinite(scan.p_drift).all()
+    assert np.isfinite(scan.statistic).all()
+
+
+def test_the_posterior_adds_up_and_agrees_with_p_drift(detector: DriftDetector) -> None:
+    scan = detector.scan([spliced()])[0]
+    assert scan.posterior.sum() == pytest.approx(1)
+    assert scan.posterior[-CONFIG.recent_events :].sum() == pytest.approx(scan.p_drift[-1])
+
+
+def test_only_the_window_is_read(detector: DriftDetector) -> None:
+    long = np.random.default_rng(0).permutation(ITEMS)[:200]
+    scan = detector.scan([long])[0]
+    assert scan.p_drift.shape == scan.posterior.shape == (200,)
+    np.testing.assert_array_equal(scan.statistic[:80], 0)
+    assert scan.change_points[-1] > 80
+
+
+def test_report_places_unknown_items(detector: DriftDetector) -> None:
+    history = spliced(40, 30)
+    names = ["?", *map(str, history[:50]), "??", *map(str, history[50:])]
+    kept = [*range(1, 51), *range(52, 72)]
+    scan = detector.scan([history])[0]
+    report = scan.report(kept, names)
+    assert report.unknown_items == ["?", "??"]
+    assert report.p_drift == scan.p_drift[-1]
+    assert len(report.statistic) == len(report.p_drift_by_event) == len(names)
+    assert (report.p_drift_by_event[0], report.p_drift_by_event[51]) == (0, scan.p_drift[49])
+    assert report.change_point == kept[scan.change_points[-1]]
+    nothing = detector.scan([np.empty(0, dtype=np.int64)])[0].report([], ["?"])
+    assert (nothing.p_drift, nothing.change_point, nothing.alarm) == (0, None, False)
+
+
+def test_stream_auroc_of_far_splices(detector: DriftDetector) -> None:
+    names = [str(item) for item in range(ITEMS)]
+
+    def drift_batch(histories):  # type: ignore[no-untyped-def]
+        scans = detector.scan([np.array([int(item) for item in history]) for history in histories])
+        return [scan.report(range(len(h)), h) for scan, h in zip(scans, histories, strict=True)]
+
+    figures = check_drift(
+        drift_batch,
+        names,
+        {user: History(items) for user, items in users(24, seed=4).items()},
+        TasteDistance(np.eye(2)[np.arange(ITEMS) // ITEMS_PER_TASTE], np.ones(ITEMS, dtype=np.int64)),
+        detector.calibration.threshold_shuffled,
+        splices=60,
+        seed=0,
+    )
+    far = figures["far B"]
+    assert far.auroc[20].mean > 0.85
+    assert far.auroc[20].low <= far.auroc[20].mean <= far.auroc[20].high
+    assert far.detected[10] <= far.detected[20] <= far.detected[40]
+    assert figures["random B"].auroc[20].mean < far.auroc[20].mean  # half of them are of the same taste
+
+
+def test_delay_counts_from_the_change() -> None:
+    stream = Stream("s", np.arange(60), "a", "b", 20, None, "X", 0)
+    statistic = np.zeros(60)
+    assert delay(stream, statistic, 5.0) == float("inf")
+    statistic[24] = 6
+    assert delay(stream, statistic, 5.0) == 5
+    statistic[14] = 6  # inside the warm-up: not counted
+    assert delay(stream, statistic, 5.0) == 5
+    statistic[17] = 6  # a false alarm before the change
+    assert delay(stream, statistic, 5.0) is None

@@ -1,0 +1,140 @@
+"""Closed-form models against small examples worked out by hand."""
+
+import numpy as np
+import pytest
+
+from driftline.models.collaborative import (
+    CollaborativeTables,
+    binary_weights,
+    ease,
+    item_factors,
+    item_knn,
+    markov,
+    popularity,
+    recency_weights,
+)
+
+
+def sequences(*histories: list[int]) -> list[np.ndarray]:
+    return [np.array(items, dtype=np.int64) for items in histories]
+
+
+EMPTY = np.empty(0, np.int64)
+
+
+def test_popularity_counts_events() -> None:
+    assert popularity(sequences([0, 1], [0, 0]), num_items=4).tolist() == [3, 1, 0, 0]
+    assert popularity([], num_items=2).tolist() == [0, 0]
+
+
+def test_ease_of_two_items_by_hand() -> None:
+    """Gram [[2, 1], [1, 1]] + 1 on the diagonal; its inverse is [[2, -1], [-1, 3]] / 5: B_ij = -P_ij / P_jj."""
+    weights = ease(sequences([0, 1], [0]), num_items=2, l2=1.0)
+    assert weights == pytest.approx(np.array([[0, 1 / 3], [1 / 2, 0]]))
+
+
+def test_ease_solves_each_item_by_ridge_regression_on_the_others() -> None:
+    """Column j of EASE is ridge regression of item j on the other items: that defines it (Steck 2019, eq. 2)."""
+    X = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 1], [0, 1, 1], [1, 1, 0]], dtype=float)
+    weights = ease([np.flatnonzero(row) for row in X], num_items=3, l2=2.0)
+    for item in range(3):
+        others = [other for other in range(3) if other != item]
+        A = X[:, others]
+        expected = np.linalg.solve(A.T @ A + 2.0 * np.eye(2), A.T @ X[:, item])
+        assert weights[others, item] == pytest.approx(expected, abs=1e-6)
+        assert weights[item, item] == 0
+
+
+def test_ease_counts_a_repeated_item_once() -> None:
+    assert ease(sequences([0, 1, 0], [1]), 2).tolist() == ease(sequences([0, 1], [1]), 2).tolist()
+
+
+def test_markov_weighs_pairs_by_distance() -> None:
+    """0 1 2 and 0 2: from 0 to 1 weighs 1, from 0 to 2 1/2 + 1, from 1 to 2 1; then over sqrt(2.5) and sqrt(1)."""
+    weights = markov(sequences([0, 1, 2], [0, 2]), num_items=3)
+    assert weights == pytest.approx(np.array([[0, 1, 1.5], [0, 0, 1], [0, 0, 0]]) / np.sqrt([[2.5], [1], [1]]))
+
+
+def test_markov_looks_five_steps_ahead() -> None:
+    weights = markov(sequences([0, 1, 2, 3, 4, 5, 6]), num_items=7)
+    row_sum = 1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5
+    assert weights[0] * np.sqrt(row_sum) == pytest.approx([0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 0])
+    assert weights[5] == pytest.approx([0, 0, 0, 0, 0, 0, 1])
+
+
+def test_a_small_row_is_not_blown_up() -> None:
+    assert markov(sequences([0, 1, 1, 2]), 3, steps=3)[0] == pytest.approx(np.array([0, 1.5, 1 / 3]) / np.sqrt(11 / 6))
+    # from 0 to 2 at distance two only would be 1/2 in a row of its own: divided by 1, not by sqrt(1/2)
+    assert markov(sequences([0, 2]), 3, steps=1)[0].tolist() == [0, 0, 1]
+
+
+def test_item_knn_by_hand() -> None:
+    """Items 0 and 1 share two users, 0 and 2 one; with shrinkage 10 the cosines are 2 / (sqrt(3 * 2) + 10) and so on."""
+    weights = item_knn(sequences([0, 1], [0, 1], [0, 2], [3]), num_items=4)
+    s01, s02 = 2 / (np.sqrt(6) + 10), 1 / (np.sqrt(3) + 10)
+    expected = [[0, s01, s02, 0], [s01, 0, 0, 0], [s02, 0, 0, 0], [0, 0, 0, 0]]
+    assert weights == pytest.approx(np.array(expected))
+
+
+def test_item_knn_keeps_the_nearest_neighbours_and_those_that_tie_with_the_last() -> None:
+    log = sequences([0, 1], [0, 1], [0, 2], [0, 3])
+    assert np.flatnonzero(item_knn(log, 4, neighbours=1)[0]).tolist() == [1]
+    assert np.flatnonzero(item_knn(log, 4, neighbours=2)[0]).tolist() == [1, 2, 3]
+
+
+def test_recency_weights_decay_from_the_newest_event() -> None:
+    weights = recency_weights(sequences([0, 1, 2], []), num_items=4, decay=0.5)
+    assert weights.tolist() == [[0.25, 0.5, 1, 0], [0, 0, 0, 0]]
+
+
+def test_a_repeated_item_counts_at_its_newest_place() -> None:
+    assert recency_weights(sequences([0, 1, 0]), num_items=2, decay=0.5).tolist() == [[1, 0.5]]
+
+
+def test_only_the_last_events_are_read() -> None:
+    weights = recency_weights([np.arange(25)], num_items=25, decay=0.9)[0]
+    assert np.flatnonzero(weights).tolist() == list(range(5, 25))
+    assert weights[5] == pytest.approx(0.9**19)
+
+
+def test_binary_weights() -> None:
+    assert binary_weights(sequences([2, 0, 2], []), num_items=3).tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_tables_score_a_history_by_name() -> None:
+    tables = CollaborativeTables.fit(sequences([0, 1, 2], [0, 2], [1, 2]), num_items=3)
+    history = sequences([0, 1])
+    assert tables.score("popularity", history).tolist() == [[2, 2, 3]]
+    assert tables.score("ease", history)[0] == pytest.approx(tables.ease_NN[0] + tables.ease_NN[1])
+    assert tables.score("ease-recency", history)[0] == pytest.approx(0.9 * tables.ease_NN[0] + tables.ease_NN[1])
+    assert tables.score("markov", history)[0] == pytest.approx(0.6 * tables.markov_NN[0] + tables.markov_NN[1])
+    for name in ("ease", "ease-recency", "markov"):
+        assert tables.score(name, [EMPTY]).tolist() == [[0, 0, 0]]
+    with pytest.raises(ValueError, match="'svd'; valid: popularity, ease, ease-recency, markov"):
+        tables.score("svd", history)
+
+
+def test_item_factors_tell_communities_apart() -> None:
+    """Two groups of users over items 0-4 and 5-9: cosines are high inside a group and low across."""
+    rng = np.random.default_rng(0)
+    log = [rng.choice(5, size=3, replace=False) + 5 * (user % 2) for user in range(40)]
+    factors = item_factors(log, num_items=10, dim=2)
+    cosine = factors @ factors.T
+    assert cosine[:5, :5].min() > 0.9
+    assert np.abs(cosine[:5, 5:]).max() < 0.1
+    assert np.linalg.norm(factors, axis=1) == pytest.approx(np.ones(10), abs=1e-5)
+
+
+def test_item_factors_approximate_the_normalised_interactions() -> None:
+    """One user with items 0 and 1: both are the same direction, and an unseen item has none."""
+    factors = item_factors(sequences([0, 1]), num_items=3, dim=2)
+    assert factors @ factors.T == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]]), abs=1e-6)
+
+
+def test_item_factors_are_padded_to_the_wanted_width_and_always_the_same() -> None:
+    log = sequences([0, 1], [1, 2], [0, 2], [3])  # three users in a ring: two singular values coincide
+    factors = item_factors(log, num_items=5, dim=8)
+    assert factors.shape == (5, 8)
+    assert np.count_nonzero(np.abs(factors).max(axis=0)) == 4  # the rank of the interactions
+    assert np.all(factors[4] == 0)  # an item that nobody had
+    np.testing.assert_array_equal(factors, item_factors(log, num_items=5, dim=8))

@@ -1,0 +1,85 @@
+"""Item table, encoder and heads put together."""
+
+import numpy as np
+import pytest
+import torch
+
+from driftline.config import EncoderConfig, HeadsConfig
+from driftline.models.item_table import ItemTable
+from driftline.models.losses import next_item_loss
+from driftline.models.recommender import Recommender
+from driftline.models.user_encoder import UserEncoder
+from driftline.sequences.batches import Batch, History, collate
+
+ITEMS, DIM = 9, 8
+
+
+def recommender(rating: float = 0.0, drift: float = 0.0) -> Recommender:
+    torch.manual_seed(0)
+    config = EncoderConfig(kind="gru", dim=DIM, layers=1, dropout=0.0, id_dropout=0.0)
+    items = ItemTable(torch.randn(ITEMS, 5), torch.ones(ITEMS, dtype=torch.bool), DIM, 0.0)
+    return Recommender(items, UserEncoder(config), HeadsConfig(rating=rating, drift=drift))
+
+
+def batch(*histories: list[int]) -> Batch:
+    values = {n: np.linspace(0, 1, n, dtype=np.float32) for n in map(len, histories)}
+    return collate([History(np.array(items, dtype=np.int64), values=values[len(items)]) for items in histories])
+
+
+def test_the_interest_after_a_history_is_its_last_real_state() -> None:
+    model = recommender().eval()
+    table_ND, _ = model.items()
+    together = batch([1, 2, 3, 4], [5], [])
+    states = model.interests(together, table_ND)
+    last = model.last_interests(together, table_ND)
+    torch.testing.assert_close(last, torch.stack([states[0, 4], states[1, 1], states[2, 0]]))
+    torch.testing.assert_close(model.last_interests(batch([5]), table_ND)[0], last[1])
+
+
+@torch.no_grad()
+def test_the_loss_is_the_weighted_sum_of_its_parts() -> None:
+    losses = recommender(rating=0.5, drift=0.25)(batch([1, 2, 3, 4], [5, 6, 7]))
+    assert losses.parts.keys() == {"next_item", "rating", "drift"}
+    expected = losses.parts["next_item"] + 0.5 * losses.parts["rating"] + 0.25 * losses.parts["drift"]
+    assert float(losses.total) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_head_of_weight_zero_is_left_out() -> None:
+    model = recommender()
+    losses = model(batch([1, 2, 3]))
+    assert losses.parts.keys() == {"next_item"}
+    assert torch.equal(losses.total, losses.next_item)
+    assert not [name for name, _ in model.named_parameters() if "head" in name]
+
+
+@torch.no_grad()
+def test_the_training_loss_masks_seen_items_as_configured() -> None:
+    model, given = recommender().eval(), batch([1, 2, 3, 4])
+    table_ND, bias_N = model.items()
+    states = model.interests(given, table_ND)
+    masked = next_item_loss(states, table_ND, bias_N, given, mask_seen=True)
+    plain = next_item_loss(states, table_ND, bias_N, given, mask_seen=False)
+    assert float(masked) < float(plain)
+    assert float(model(given).next_item) == pytest.approx(float(masked))
+    model.mask_seen = False
+    assert float(model(given).next_item) == pytest.approx(float(plain))
+
+
+def test_a_step_down_the_gradient_lowers_the_loss() -> None:
+    model, given = recommender(rating=0.1), batch([1, 2, 3, 4], [2, 3, 4, 5])
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    first = float(model(given).total.detach())
+    for _ in range(20):
+        optimiser.zero_grad()
+        model(given).total.backward()
+        optimiser.step()
+    assert float(model(given).total.detach()) < 0.8 * first
+
+
+def test_interests_of_a_batch_and_alone_agree() -> None:
+    model = recommender().eval()
+    table_ND, _ = model.items()
+    histories = [[1, 2, 3, 4, 5, 6], [7, 8], [0]]
+    together = model.last_interests(batch(*histories), table_ND)
+    alone = torch.cat([model.last_interests(batch(history), table_ND) for history in histories])
+    torch.testing.assert_close(together, alone)

@@ -1,0 +1,128 @@
+"""Components and their fusion over a catalogue of six items."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from driftline.config import EncoderConfig, HeadsConfig
+from driftline.models.collaborative import CollaborativeTables
+from driftline.models.fusion import FusionGate
+from driftline.models.item_table import ItemTable
+from driftline.models.recommender import Recommender
+from driftline.models.user_encoder import UserEncoder
+from driftline.ranking.scoring import Scorer
+from driftline.sequences.batches import History
+
+ITEMS, DIM, WINDOW = 6, 8, 4
+COMPONENTS = ("neural", "ease-recency", "markov", "popularity", "attention")
+TEXT = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [1, 1], [-1, 0]]), dim=-1)
+SEQUENCES = [np.array(items) for items in ([0, 1, 4], [2, 3, 4], [0, 4, 1], [3, 2], [1, 0])]  # nobody had item 5
+
+
+def scorer(mask_seen: bool = True, components: tuple[str, ...] = COMPONENTS) -> Scorer:
+    torch.manual_seed(3)
+    known_N = torch.tensor([True] * 5 + [False])
+    config = EncoderConfig(kind="transformer", dim=DIM, layers=1, window_events=WINDOW)
+    ranker = Recommender(ItemTable(TEXT, known_N, DIM, 0.1), UserEncoder(config), HeadsConfig(rating=0))
+    for parameter in ranker.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    gate = FusionGate(components)
+    for parameter in gate.parameters():
+        torch.nn.init.normal_(parameter)
+    return Scorer(ranker, CollaborativeTables.fit(SEQUENCES, ITEMS), TEXT, gate, mask_seen)
+
+
+def history(*items: int) -> History:
+    return History(np.array(items, dtype=np.int64))
+
+
+def test_attention_by_hand() -> None:
+    """Read 0 then 2: 0.9 (1, 0) + 1 (0, 1), made a unit vector; softmax of its dot products over 0.1."""
+    pooled = np.array([0.9, 1]) / math.hypot(0.9, 1)
+    logits = TEXT.numpy() @ pooled / 0.1
+    expected = np.exp(logits - logits.max())
+    found = scorer().attention([history(0, 2)])[0].numpy()
+    assert found == pytest.approx(expected / expected.sum(), rel=1e-4)
+
+
+def test_attention_without_history_is_even() -> None:
+    assert scorer().attention([history()])[0].tolist() == pytest.approx([1 / ITEMS] * ITEMS)
+
+
+def test_attention_ranks_a_new_item_by_its_text() -> None:
+    weights = scorer().attention([history(0)], torch.tensor([[1.0, 0], [0, 1]]))[0]
+    assert weights.sum() == pytest.approx(1)
+    assert weights[6] == pytest.approx(float(weights[1]))
+    assert weights[7] == pytest.approx(float(weights[2]))
+
+
+@torch.no_grad()
+def test_neural_scores_are_table_times_interest_plus_bias() -> None:
+    made = scorer()
+    batch_scores = made.neural([history(0, 1), history()])
+    table_ND, bias_N = made.ranker.items()
+    events = table_ND[torch.tensor([[0, 1]])]
+    interest = made.ranker.encoder(events, torch.ones(1, 2, dtype=torch.bool))[0, -1]
+    torch.testing.assert_close(batch_scores[0], table_ND @ interest + bias_N)
+
+
+@torch.no_grad()
+def test_a_new_item_scores_like_an_untrained_one_of_the_same_text() -> None:
+    scores = scorer().neural([history(0, 3)], TEXT[[5]])
+    assert float(scores[0, 6]) == pytest.approx(float(scores[0, 5]))
+
+
+@torch.no_grad()
+def test_only_the_window_is_read_by_the_encoder() -> None:
+    made = scorer()
+    torch.testing.assert_close(made.neural([history(5, 5, 0, 1, 2, 3)]), made.neural([history(0, 1, 2, 3)]))
+
+
+def test_popularity_counts_on_a_log_scale() -> None:
+    z, _ = scorer(components=("popularity",)).components([history()], [np.empty(0, np.int64)])
+    logs = np.log1p([3, 3, 2, 2, 3, 0])
+    assert z[0, 0].numpy() == pytest.approx((logs - logs.mean()) / logs.std(), rel=1e-5)
+
+
+def log_p(made: Scorer, *histories: History, **new: object) -> np.ndarray:
+    return made.log_probabilities(histories, [h.items for h in histories], np.full(len(histories), 0.3), **new)  # type: ignore[arg-type]
+
+
+def test_probabilities_of_what_can_come_next_add_up_to_one() -> None:
+    found = log_p(scorer(), history(0, 2, 0), history())
+    assert np.exp(found).sum(axis=1) == pytest.approx([1, 1], rel=1e-5)
+    assert np.flatnonzero(np.isneginf(found[0])).tolist() == [0, 2]
+    assert np.isfinite(found[1]).all()
+
+
+def test_where_items_repeat_nothing_is_masked() -> None:
+    assert np.isfinite(log_p(scorer(mask_seen=False), history(0, 2))).all()
+
+
+def test_a_user_who_has_everything_gets_no_nan() -> None:
+    assert np.isneginf(log_p(scorer(), history(*range(ITEMS)))).all()
+
+
+def test_a_batch_equals_its_histories_one_by_one() -> None:
+    made = scorer()
+    histories = [history(0, 1, 4, 2, 3), history(), history(3), history(1, 1, 1)]
+    together = log_p(made, *histories)
+    for row, one in enumerate(histories):
+        np.testing.assert_allclose(together[row], log_p(made, one)[0], atol=1e-5)
+
+
+def test_a_list_does_not_depend_on_new_items_offered_to_others() -> None:
+    made = scorer()
+    offered = np.array([[True], [False]])
+    together = log_p(made, history(0), history(1), new_vectors_MT=TEXT[[2]] * -1, new_offered_BM=offered)
+    assert np.isfinite(together[0, 6])
+    assert np.isneginf(together[1, 6])
+    np.testing.assert_allclose(together[1, :6], log_p(made, history(1))[0], atol=1e-5)
+
+
+def test_the_ranker_is_used_in_evaluation_mode() -> None:
+    made = scorer()
+    np.testing.assert_array_equal(log_p(made, history(0, 1)), log_p(made, history(0, 1)))
+    assert not made.ranker.training

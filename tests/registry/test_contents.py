@@ -1,0 +1,57 @@
+"""The parts of a bundle survive a write and a read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import driftline
+from driftline.errors import BundleError
+from driftline.registry.bundle import write_bundle
+from driftline.registry.contents import Contents
+from driftline.registry.model import Model
+from tests.registry.parts import config_of, contents_of, manifest_of
+
+HISTORY = ["i0", "i3", "i5", "i1", "i8"]
+
+
+def test_every_part_comes_back_equal(model: Model, tmp_path: Path) -> None:
+    model.contents.save(tmp_path)
+    before, after = model.contents, Contents.load(tmp_path)
+    assert after.config == before.config
+    assert after.catalog == before.catalog
+    assert after.held_out_users == before.held_out_users
+    assert after.calibration == before.calibration
+    for name in ("text", "ranker", "drift"):
+        one, other = getattr(before, name), getattr(after, name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+    for name in ("text_vectors_NT", "known_N", "drift_known_N"):
+        assert torch.equal(getattr(before, name), getattr(after, name)), name
+    for name in ("popularity_N", "ease_NN", "markov_NN"):
+        np.testing.assert_array_equal(getattr(before.tables, name), getattr(after.tables, name))
+    assert before.gate.components == after.gate.components
+    assert all(torch.equal(one, other) for one, other in zip(before.gate.parameters(), after.gate.parameters(), strict=True))
+
+
+def test_a_loaded_bundle_answers_as_the_model_that_was_saved(model: Model, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "b1", model.contents.save, lambda: manifest_of("b1"))
+    loaded = driftline.load(folder)
+    assert (loaded.version, model.version) == ("b1", "unsaved")
+    assert loaded.held_out_users == ["u7", "用户"]
+    assert loaded.score(HISTORY).equals(model.score(HISTORY))
+    assert loaded.drift(HISTORY).to_dict() == model.drift(HISTORY).to_dict()
+    new = {"new": "Crooked Prairie (1955)."}
+    assert loaded.recommend(HISTORY, new_items=new).items == model.recommend(HISTORY, new_items=new).items
+
+
+def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:
+    contents_of(config_of(base, tmp_path), drift=False).save(tmp_path)
+    assert not (tmp_path / "drift.safetensors").exists()
+    loaded = Model(Contents.load(tmp_path))
+    answer = loaded.recommend(HISTORY)
+    assert answer.drift is None
+    assert answer.policy.reason == "drift detection is off: the whole history is read"
+    with pytest.raises(BundleError, match="drift.enabled=false"):
+        loaded.drift(HISTORY)

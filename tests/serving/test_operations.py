@@ -1,0 +1,146 @@
+"""What happens while the service runs: a bundle swap, overload, slowness; and what the logs say."""
+
+import json
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from driftline.serving.app import AppArgs
+from tests.serving.conftest import Service, application, deploy, settled, visit
+from tests.waiting import wait_for
+
+
+def renamed(bundle: Path, target: Path) -> str:
+    """Copy a bundle under another id; returns the id."""
+    shutil.copytree(bundle, target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    manifest["id"] = f"{manifest['id']}-renamed"
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    return str(manifest["id"])
+
+
+@pytest.mark.slow
+def test_a_bundle_is_swapped_without_a_failed_request(service: Service, client: httpx.Client, tmp_path: Path) -> None:
+    visit(client, "swapped", [f"i{n}" for n in range(12)])
+    old = settled(client, "swapped")["bundle"]
+    new = renamed(Path(str(service.args.bundle)), tmp_path / "renamed")
+    answers: Counter[tuple[int, str | None]] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=service.url, headers=client.headers, timeout=60) as asking:
+            while not stop.is_set():
+                response = asking.post("/v1/recommend", json={"user_id": "swapped"})
+                bundle = response.json()["bundle"] if response.status_code == 200 else response.text
+                answers[response.status_code, bundle] += 1
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        deploy(application(service.args, bundle=tmp_path / "renamed"))
+        wait_for(lambda: client.get("/readyz").json().get("bundle") == new, 60)
+        wait_for(lambda: answers[200, new], 60)
+        # the drift state comes from the old bundle until the sweep has found it
+        assert wait_for(lambda: client.get("/v1/users/swapped").json()["drift"]["status"] == "current", 60)
+        deploy(application(service.args, bundle=tmp_path / "no-such-bundle"))
+        ready = wait_for(lambda: _with_swap_fault(client.get("/readyz")), 60)
+        assert ready["bundle"] == new
+        assert "no bundle at" in ready["swap_fault"]
+    finally:
+        stop.set()
+        asker.join()
+        deploy(application(service.args))
+    assert set(answers) == {(200, old), (200, new)}
+    wait_for(lambda: client.get("/readyz").json().get("bundle") == old, 60)
+
+
+def _with_swap_fault(response: httpx.Response) -> dict[str, str] | None:
+    found: dict[str, str] = response.json()
+    return found if found.get("swap_fault") else None
+
+
+@pytest.fixture(scope="module")
+def narrow(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A second application, which can do one thing at a time and let one more wait."""
+    database = f"sqlite:///{tmp_path_factory.mktemp('narrow')}/driftline.db"
+    narrow_args = {"database": database, "max_ongoing_requests": 1, "max_queued_requests": 1, "max_model_replicas": 1}
+    args = service.args.model_copy(update=narrow_args)
+    deploy(application(service.args), _narrow(args))
+    running = Service(f"{service.url}/narrow", database, args)
+    yield running
+    for client in running.clients:
+        client.close()
+    deploy(application(service.args))
+
+
+def _narrow(args: AppArgs) -> dict[str, Any]:
+    return application(args) | {"name": "narrow", "route_prefix": "/narrow"}
+
+
+@pytest.mark.slow
+def test_overload_is_a_503_that_says_when_to_come_back(narrow: Service) -> None:
+    client = narrow.client()
+    assert client.post("/v1/drift", json={"history": ["i1", "i2"]}).status_code == 200
+
+    def ask(_: int) -> httpx.Response:
+        return client.post("/v1/drift", json={"history": [f"i{n}" for n in range(200)]})
+
+    with ThreadPoolExecutor(24) as pool:
+        responses = list(pool.map(ask, range(96)))
+    refused = [response for response in responses if response.status_code != 200]
+    assert refused
+    assert len(refused) < len(responses)
+    for response in refused:
+        assert response.status_code == 503, response.text
+        assert response.headers["retry-after"] == "1"
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.slow
+def test_what_takes_too_long_is_a_504(service: Service, narrow: Service) -> None:
+    deploy(application(service.args), _narrow(narrow.args.model_copy(update={"timeout_seconds": 1e-6})))
+    response = wait_for(lambda: _answer_other_than(narrow.client(), 503), 30)
+    assert response.status_code == 504
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def _answer_other_than(client: httpx.Client, status: int) -> httpx.Response | None:
+    response = client.post("/v1/drift", json={"history": ["i1"]})
+    return None if response.status_code == status else response
+
+
+def test_logs_hold_neither_keys_nor_user_ids(service: Service) -> None:
+    from ray._private.worker import global_worker
+
+    client = service.client()
+    name = "user-who-must-not-be-logged"
+    visit(client, name, ["i1", "i2", "i3"])
+    settled(client, name)
+    client.post("/v1/recommend", json={"user_id": name})
+    client.post("/v1/recommend", json={"user_id": name, "wrong": 1})
+    client.delete(f"/v1/users/{name}")
+    client.get(f"/v1/users/{name}")
+    logs = Path(global_worker.node.get_logs_dir_path())
+    written = wait_for(lambda: _records(logs, "user erased"), 10)
+    assert all(len(record["user"]) == 16 for record in written)
+    requests = _records(logs, "request")
+    assert "/v1/users/{user_id:path}" in {record["route_pattern"] for record in requests}
+    key = client.headers["Authorization"].removeprefix("Bearer ")
+    for file in logs.rglob("*"):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            assert name not in text, file
+            assert key not in text, file
+
+
+def _records(logs: Path, message: str) -> list[dict[str, str]]:
+    lines = [line for file in logs.glob("serve/replica_*.log") for line in file.read_text().splitlines()]
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    return [record for record in records if record.get("message") == message]

@@ -1,0 +1,110 @@
+"""Runs and the champion in a real MLflow on SQLite."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from driftline.config import Config, parse_config
+from driftline.registry.bundle import Manifest
+from driftline.training.progress import Update
+from driftline.training.tracking import Tracker, tracking_uri
+
+MANIFEST = Manifest(
+    id="b1",
+    protocol="leave-one-out",
+    seed=0,
+    data_fingerprint="aaaa",
+    base_model="tiny",
+    base_sha256="",
+    metrics={"validation/NDCG@10": 0.1},
+    versions={},
+    created="2026-01-01T00:00:00+00:00",
+)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One database for the module: MLflow needs seconds to create its tables. Tests use models of their own."""
+    return tmp_path_factory.mktemp("tracking")
+
+
+def config_of(storage: Path, model_name: str = "driftline") -> Config:
+    tracking = {"model_name": model_name, "experiment": "tests"}
+    return parse_config({"storage": str(storage), "data": {"sample": "ml-100k"}, "tracking": tracking})
+
+
+def client_of(config: Config) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri(config))
+
+
+def register(config: Config, name: str, ndcg: float, **changes: str) -> tuple[str, str]:
+    """Register a bundle called ``name`` as one training job does."""
+    bundle = config.storage / config.tracking.model_name / name
+    bundle.mkdir(parents=True)
+    manifest = replace(MANIFEST, id=name, metrics={"validation/NDCG@10": ndcg}, **changes)
+    return Tracker(config, name).register(bundle, manifest)
+
+
+def holder(config: Config, alias: str) -> str:
+    """Name of the bundle that has an alias."""
+    version = client_of(config).get_model_version_by_alias(config.tracking.model_name, alias)
+    return Path(version.tags["path"]).name
+
+
+def test_a_run_hears_updates_and_ends(storage: Path) -> None:
+    config = config_of(storage)
+    tracker = Tracker(config, "run")
+    tracker.hear(Update("ranker", 10, 100, loss=2.5, validation={"NDCG@10": 0.1}))
+    tracker.hear(Update("ranker", 20, 100, loss=1.5))
+    tracker.finish({"validation/NDCG@10": 0.125})
+    run = client_of(config).get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"ranker/loss": 1.5, "ranker/NDCG_at_10": 0.1, "validation/NDCG_at_10": 0.125}
+    assert run.data.params["encoder.kind"] == "transformer"
+    assert run.data.params["training.deepspeed.zero_stage"] == "2"
+    history = client_of(config).get_metric_history(tracker.run_id, "ranker/loss")
+    assert [(point.step, point.value) for point in history] == [(10, 2.5), (20, 1.5)]
+
+
+def test_a_failed_run_says_so(storage: Path) -> None:
+    config = config_of(storage)
+    tracker = Tracker(config, "failing")
+    tracker.fail()
+    assert client_of(config).get_run(tracker.run_id).info.status == "FAILED"
+
+
+def test_the_better_of_comparable_bundles_is_champion(storage: Path) -> None:
+    config = config_of(storage, "better")
+    assert register(config, "b1", 0.10) == ("champion", "no champion so far")
+    assert register(config, "b2", 0.12) == ("champion", "validation NDCG@10 0.1200 beats the champion's 0.1000")
+    alias, reason = register(config, "b3", 0.12)
+    assert (alias, reason) == ("challenger", "validation NDCG@10 0.1200 does not beat the champion's 0.1200")
+    assert (holder(config, "champion"), holder(config, "challenger")) == ("b2", "b3")
+
+
+@pytest.mark.parametrize("changes", [{"data_fingerprint": "bbbb"}, {"protocol": "temporal-successive"}])
+def test_figures_of_other_data_or_another_protocol_do_not_compare(storage: Path, changes: dict[str, str]) -> None:
+    config = config_of(storage, "-".join(changes))
+    register(config, "b1", 0.10)
+    alias, reason = register(config, "b2", 0.99, **changes)
+    assert alias == "challenger"
+    assert "other data or another protocol" in reason
+    assert holder(config, "champion") == "b1"
+
+
+def test_a_champion_whose_bundle_is_gone_is_replaced(storage: Path) -> None:
+    config = config_of(storage, "gone")
+    register(config, "b1", 0.10)
+    (config.storage / "gone" / "b1").rmdir()
+    alias, reason = register(config, "b2", 0.05)
+    assert alias == "champion"
+    assert reason.endswith("b1 is gone")
+
+
+def test_an_uri_of_ones_own_is_used(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "storage")
+    assert tracking_uri(config) == f"sqlite:///{tmp_path}/storage/mlflow.db"
+    own = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": "http://mlflow:5000"})})
+    assert tracking_uri(own) == "http://mlflow:5000"
