@@ -47,13 +47,15 @@ def main(
     model = driftline.load(bundle)
     dataset = load_dataset(model.config)
     folder = storage / "demo" / f"service-{time.strftime('%Y%m%d-%H%M%S')}"
-    with working(console, "the service starts") as tell:
-        with LocalService(bundle, folder, ROOT, lambda s: tell(f"the service starts: {s:.0f} s")) as service:
-            key = create_key(Store(service.database), "default", "demo", ["read", "write"])
-            headers = {"Authorization": f"Bearer {key}"}
-            with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
-                played = visit_all(client, model, dataset, visits, tell)
-            tell("the service stops")
+    with (
+        working(console, "the service starts") as tell,
+        LocalService(bundle, folder, ROOT, lambda s: tell(f"the service starts: {s:.0f} s")) as service,
+    ):
+        key = create_key(Store(service.database), "default", "demo", ["read", "write"])
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
+            played = visit_all(client, model, dataset, visits, tell)
+        tell("the service stops")
     show_visit(console, played[0], played[1], model)
     show_visits(console, played, model)
     steps.finish(bundle)

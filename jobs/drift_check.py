@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -16,9 +15,9 @@ from rich.table import Table
 import driftline
 from driftline.cli import run_job
 from driftline.drift.benchmark import AGES, DriftFigures, check_drift
-from driftline.drift.streams import TasteDistance
+from driftline.drift.streams import taste_distance
 from driftline.errors import BundleError
-from driftline.sequences.dataset import Dataset, load_dataset
+from driftline.sequences.dataset import load_dataset
 
 
 def main(
@@ -40,7 +39,7 @@ def main(
             model.drift_batch,
             model.item_ids,
             dataset.histories(dataset.events, model.held_out_users),
-            _taste(dataset),
+            taste_distance(dataset),
             calibration.threshold_shuffled,
             splices,
             seed,
@@ -54,24 +53,21 @@ def main(
     console.print(f"figures {target}", soft_wrap=True, highlight=False)
 
 
-def _taste(dataset: Dataset) -> TasteDistance:
-    """Genres of the catalogue and popularity among the training users."""
-    names = sorted({name for categories in dataset.catalog.categories for name in categories})
-    genres_NG = np.array([[name in held for name in names] for held in dataset.catalog.categories], dtype=np.float64)
-    trained = dataset.histories(dataset.events, dataset.users_of("train")).values()
-    items = np.concatenate([history.items for history in trained])
-    return TasteDistance(genres_NG, np.bincount(items, minlength=len(genres_NG)))
-
-
 def _table(figures: dict[str, DriftFigures], arl_events: int, users: int) -> Table:
-    """One row per choice of B."""
-    sheet = Table(title=f"Drift on track X: {users} held-out users, alarms at ARL {arl_events}")
-    for name in ("B", *(f"AUROC W={w}" for w in AGES), *(f"≤{w}" for w in AGES), "median delay", "achieved ARL"):
+    """One column per choice of B."""
+    sheet = Table(title=f"Drift on track X, {users} held-out users, alarms calibrated to ARL {arl_events}")
+    sheet.add_column("")
+    for name in figures:
         sheet.add_column(name, justify="right", no_wrap=True)
-    for name, one in figures.items():
-        auroc = [f"{one.auroc[w].mean:.3f} ({one.auroc[w].low:.3f}-{one.auroc[w].high:.3f})" for w in AGES]
-        detected = [f"{one.detected[w]:.2f}" for w in AGES]
-        sheet.add_row(name, *auroc, *detected, f"{one.median_delay_events:.0f}", f"{one.achieved_arl_events:.0f}")
+    every = list(figures.values())
+    for w in AGES:
+        intervals = [f.auroc[w] for f in every]
+        sheet.add_row(f"stream AUROC, W={w}", *(f"{i.mean:.3f} ({i.low:.3f}-{i.high:.3f})" for i in intervals))
+    for w in AGES:
+        sheet.add_row(f"alarm within {w} events", *(f"{f.detected[w]:.2f}" for f in every))
+    sheet.add_row("median delay, events", *(f"{f.median_delay_events:.0f}" for f in every))
+    sheet.add_row("achieved ARL, events", *(f"{f.achieved_arl_events:.0f}" for f in every))
+    sheet.add_row("change point off by, events", *(f"{f.median_location_error_events:.0f}" for f in every))
     return sheet
 
 

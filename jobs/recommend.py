@@ -14,17 +14,20 @@ from rich.progress import track
 
 import driftline
 from driftline.cli import run_job
-from driftline.ranking.bulk import BATCH_USERS, read_users, recommend_users, write_lists
+from driftline.ranking.bulk import BATCH_USERS, check_format, read_users, recommend_users, write_lists
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle directory.")],
-    users: Annotated[Path, typer.Option(help="JSONL, one user per line: user_id and history (item ids, oldest first).")],
+    users: Annotated[
+        Path, typer.Option(help="JSONL, one user per line: user_id and history (item ids, oldest first).")
+    ],
     out: Annotated[Path, typer.Option(help="Lists: .parquet, .csv or .jsonl.")],
     k: Annotated[int, typer.Option(help="Items per user.", min=1)] = 10,
 ) -> None:
     """Write the top k of every user, with score, policy and P(drift)."""
     console = Console()
+    check_format(out)
     model = driftline.load(bundle)
     rows = read_users(users)
     batches = range(0, len(rows), BATCH_USERS)

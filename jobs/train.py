@@ -1,7 +1,7 @@
 """Fine-tune and train a recommender, and leave a bundle.
 
 python jobs/train.py --config jobs/configs/ml100k.yaml --set training.epochs=2
-ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- python jobs/train.py --config jobs/configs/ml100k.yaml
+ray job submit --working-dir . --runtime-env jobs/runtime_env.yaml -- python jobs/train.py --config FILE
 """
 
 import json
@@ -19,7 +19,9 @@ from driftline.config import load_config
 def main(
     config: Annotated[Path, typer.Option(help="YAML file; see jobs/configs/.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, for example training.epochs=2.")] = None,
-    result: Annotated[Path | None, typer.Option(help="Also write run name, bundle and figures to this JSON file.")] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="Also write run name, bundle and figures to this JSON file.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run from its newest checkpoint.")] = None,
 ) -> None:
     """Train on Ray Train + DeepSpeed: text tower (LoRA), ranking model, drift model; then write a bundle."""

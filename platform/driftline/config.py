@@ -171,6 +171,9 @@ class DriftConfig(Section):
     """Prior probability that any one event starts a new regime."""
     recent_events: int = Field(40, ge=1)
     """P(drift) is the posterior mass on 'the regime began within the last this many events'."""
+    event_order: Literal["natural", "shuffled"] = "natural"
+    """Which steady users the alarm threshold is calibrated on. Browsing sessions alone move the statistic, so in
+    natural order the threshold is far higher; choose shuffled where the order inside a history means nothing."""
     arl_events: int = Field(200, ge=10)
     """Average run length between false alarms that the threshold is calibrated to."""
 
@@ -228,11 +231,15 @@ class Config(Section):
     @model_validator(mode="after")
     def _possible(self) -> "Config":
         if not self.storage.is_absolute():
-            raise ValueError(f"storage={self.storage} must be an absolute path: a submitted job runs in a temporary copy")
+            raise ValueError(
+                f"storage={self.storage} must be an absolute path: a submitted job runs in a temporary copy"
+            )
         if self.data.repeat_consumption and (self.encoder.mask_seen or self.drift.encoder.mask_seen):
             raise ValueError("data.repeat_consumption=true: set encoder.mask_seen and drift.encoder.mask_seen to false")
         if self.training.deepspeed.precision == "fp16" and not self.training.use_gpu:
-            raise ValueError("training.deepspeed.precision=fp16 needs training.use_gpu=true; on CPU choose fp32 or bf16")
+            raise ValueError(
+                "training.deepspeed.precision=fp16 needs training.use_gpu=true; on CPU choose fp32 or bf16"
+            )
         return self
 
     def to_yaml(self) -> str:

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,21 +39,21 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def dashboard(environment: dict[str, str]) -> Iterator[str]:
     """A head node of its own beside the suite's; yields the address that jobs are submitted to."""
-    temporary = tmp_path_factory.mktemp("ray")
     gcs, dashboard, client, agent = free_ports(4)
-    head = subprocess.Popen(
-        [RAY, "start", "--head", "--block", "--num-cpus=8", "--object-store-memory=200000000", f"--port={gcs}",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
-         f"--dashboard-agent-listen-port={agent}", f"--temp-dir={temporary}", "--disable-usage-stats"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        _wait_until_served(dashboard, head)
-        yield f"http://127.0.0.1:{dashboard}"
-    finally:
-        _end(head)
+    with tempfile.TemporaryDirectory(prefix="ray-") as temporary:  # short: paths of sockets have at most 107 bytes
+        head = subprocess.Popen(
+            [RAY, "start", "--head", "--block", "--num-cpus=8", "--object-store-memory=200000000", f"--port={gcs}",
+             "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+             f"--dashboard-agent-listen-port={agent}", f"--temp-dir={temporary}", "--disable-usage-stats"],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            _wait_until_served(dashboard, head)
+            yield f"http://127.0.0.1:{dashboard}"
+        finally:
+            _end(head)
 
 
 def _wait_until_served(port: int, head: subprocess.Popen[bytes]) -> None:
@@ -72,12 +73,15 @@ def _wait_until_served(port: int, head: subprocess.Popen[bytes]) -> None:
 
 def _end(head: subprocess.Popen[bytes]) -> None:
     """Stop the head and everything that it started, by process id."""
-    started = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
-    head.terminate()  # `--block` passes it on
-    _, left = psutil.wait_procs([psutil.Process(head.pid), *started] if head.poll() is None else started, timeout=20)
-    for process in left:
-        process.kill()
-    head.wait(timeout=10)
+    if head.poll() is not None:
+        return
+    process = psutil.Process(head.pid)
+    family = [*process.children(recursive=True), process]
+    head.terminate()  # with --block it takes its own with it
+    _, left = psutil.wait_procs(family, timeout=10)
+    for survivor in left:
+        survivor.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
 def submit(dashboard: str, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:

@@ -69,7 +69,7 @@ def test_a_small_row_is_not_blown_up() -> None:
 
 
 def test_item_knn_by_hand() -> None:
-    """Items 0 and 1 share two users, 0 and 2 one; with shrinkage 10 the cosines are 2 / (sqrt(3 * 2) + 10) and so on."""
+    """Items 0 and 1 share two users, 0 and 2 one; shrunk by 10 their cosines are 2 / (sqrt(3 * 2) + 10) and so on."""
     weights = item_knn(sequences([0, 1], [0, 1], [0, 2], [3]), num_items=4)
     s01, s02 = 2 / (np.sqrt(6) + 10), 1 / (np.sqrt(3) + 10)
     expected = [[0, s01, s02, 0], [s01, 0, 0, 0], [s02, 0, 0, 0], [0, 0, 0, 0]]

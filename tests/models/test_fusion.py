@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -59,6 +59,7 @@ def test_what_is_no_candidate_does_not_count() -> None:
     assert torch.isfinite(one).all()
 
 
+@settings(deadline=None)  # other processes may share the cores
 @given(
     st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=30),
     st.floats(0.125, 100, width=32),
@@ -69,7 +70,9 @@ def test_z_scores_ignore_scale_and_shift(values: list[float], scale: float, shif
     if scores.std() < 1e-2:
         return
     moved = scores * scale + shift
-    torch.testing.assert_close(standardise(moved, every(scores)), standardise(scores, every(scores)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        standardise(moved, every(scores)), standardise(scores, every(scores)), atol=1e-5, rtol=1e-5
+    )
 
 
 def gate_inputs(rows: int = 3, items: int = 5, components: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,6 +101,7 @@ def test_a_user_who_has_everything_gets_impossible_scores_not_nan() -> None:
     torch.testing.assert_close(log_p[2].exp().sum(), torch.tensor(1.0))
 
 
+@torch.no_grad()
 def test_a_fresh_gate_adds_components_at_equal_weight() -> None:
     """softplus(0) = ln 2 for each: log-odds of two items are ln 2 times the summed difference of their z-scores."""
     z, history, items, candidates = gate_inputs()
@@ -105,6 +109,7 @@ def test_a_fresh_gate_adds_components_at_equal_weight() -> None:
     assert float(log_p[0] - log_p[1]) == pytest.approx(math.log(2) * float((z[:, 2, 0] - z[:, 2, 1]).sum()), rel=1e-5)
 
 
+@torch.no_grad()
 def test_weights_by_hand() -> None:
     """One component; weight softplus(a + u . history + v . item) = softplus(1 + 2 * 0.5 + 3 * item)."""
     gate = FusionGate(("neural",))

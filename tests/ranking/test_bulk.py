@@ -21,9 +21,7 @@ def users_file(folder: Path, *lines: str | bytes) -> Path:
 
 
 def test_users_are_read_in_order(tmp_path: Path) -> None:
-    path = users_file(
-        tmp_path, '{"user_id": "u1", "history": ["50", "181"]}', "", '{"user_id": "用户", "history": []}'
-    )
+    path = users_file(tmp_path, '{"user_id": "u1", "history": ["50", "181"]}', "", '{"user_id": "用户", "history": []}')
     assert read_users(path) == [
         UserHistory(user_id="u1", history=["50", "181"]),
         UserHistory(user_id="用户", history=[]),
@@ -31,7 +29,9 @@ def test_users_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
-    path = users_file(tmp_path, '\ufeff{"user_id": "a\u2028b\x85c", "history": []}\r', '{"user_id": "d", "history": []}')
+    path = users_file(
+        tmp_path, '\ufeff{"user_id": "a\u2028b\x85c", "history": []}\r', '{"user_id": "d", "history": []}'
+    )
     assert [user.user_id for user in read_users(path)] == ["a\u2028b\x85c", "d"]
 
 
@@ -80,7 +80,10 @@ def answer(requests: Sequence[RankRequest]) -> list[Recommendation]:
     """The history backwards, cut at k; drift is known for long histories only."""
     return [
         Recommendation(
-            [RankedItem(item, f"Title {item}", -place) for place, item in enumerate(reversed(request.history))][: request.k],
+            [
+                RankedItem(i, f"Title {i}", -place)
+                for place, i in enumerate(list(reversed(request.history))[: request.k])
+            ],
             Policy("steady", "because", 0.0),
             DriftReport(0.25, None, np.zeros(3), np.zeros(3), False, []) if len(request.history) > 2 else None,
             ["x"] * len(request.history),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.ranking.diversity import mmr
@@ -42,6 +42,7 @@ def test_no_more_items_than_there_are(k: int) -> None:
     assert mmr(np.empty(0), np.empty((0, 2), dtype=np.float32), k, 0.5) == []
 
 
+@settings(deadline=None)  # other processes may share the cores
 @given(st.lists(st.integers(-50, 0), min_size=1, max_size=10), st.floats(0, 0.99), st.integers(0, 12))
 def test_every_item_at_most_once(relevance: list[int], diversity: float, k: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(len(relevance), 3)).astype(np.float32)

@@ -10,13 +10,11 @@ from driftline.ranking.policy import decide
 CONFIG = PolicyConfig(drifting_above=0.5, reset_above=0.95)
 
 
-def report(p_drift: float, change_point: int | None = 12) -> DriftReport:
-    return DriftReport(p_drift, change_point, np.zeros(20), np.zeros(20), False, [])
+def report(p_drift: float, change_point: int | None = 12, alarm: bool = True) -> DriftReport:
+    return DriftReport(p_drift, change_point, np.zeros(20), np.zeros(20), alarm, [])
 
 
-@pytest.mark.parametrize(
-    ("known_events", "name"), [(0, "cold-start"), (3, "cold-start"), (4, "reset"), (20, "reset")]
-)
+@pytest.mark.parametrize(("known_events", "name"), [(0, "cold-start"), (3, "cold-start"), (4, "reset"), (20, "reset")])
 def test_up_to_three_known_events_are_a_cold_start_whatever_drift_says(known_events: int, name: str) -> None:
     assert decide(CONFIG, known_events, report(1.0)).name == name
 
@@ -42,6 +40,12 @@ def test_without_a_change_point_the_whole_history_is_read() -> None:
     policy = decide(CONFIG, 20, report(0.99, change_point=None))
     assert (policy.name, policy.weight_recent) == ("steady", 0.0)
     assert policy.reason == "P(drift) 0.99, but no change point: the whole history is read"
+
+
+def test_without_an_alarm_the_whole_history_is_read_however_probable_drift_is() -> None:
+    policy = decide(CONFIG, 20, report(0.99, alarm=False))
+    assert (policy.name, policy.weight_recent) == ("steady", 0.0)
+    assert policy.reason == "P(drift) 0.99, but no alarm: the whole history is read"
 
 
 def test_without_drift_detection_the_whole_history_is_read() -> None:

@@ -53,7 +53,13 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
             torch.nn.init.normal_(parameter, std=0.3)
     flat = {"means": (0.0,) * len(FEATURES), "scales": (1.0,) * len(FEATURES), "weights": (0.0,) * len(FEATURES)}
     calibration = DriftCalibration(
-        FEATURES, **flat, intercept=p_drift_log_odds, prevalence=0.5, arl_events=200, threshold_natural=9, threshold_shuffled=5
+        FEATURES,
+        **flat,
+        intercept=p_drift_log_odds,
+        prevalence=0.5,
+        arl_events=200,
+        threshold_natural=9,
+        threshold_shuffled=5,
     )
     assert vectors.shape[1] == TEXT_VECTOR_DIM
     whole = Contents(

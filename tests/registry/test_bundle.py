@@ -100,7 +100,9 @@ def test_another_format_version_is_refused(bundle: Path) -> None:
     # a later version may have other fields: the version is what is said
     described |= {"format_version": FORMAT_VERSION + 1, "novelty": True}
     (bundle / MANIFEST).write_text(json.dumps(described), encoding="utf-8")
-    with pytest.raises(BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads {FORMAT_VERSION}"):
+    with pytest.raises(
+        BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads {FORMAT_VERSION}"
+    ):
         open_bundle(bundle)
 
 

@@ -32,7 +32,9 @@ def test_every_part_comes_back_equal(model: Model, tmp_path: Path) -> None:
     for name in ("popularity_N", "ease_NN", "markov_NN"):
         np.testing.assert_array_equal(getattr(before.tables, name), getattr(after.tables, name))
     assert before.gate.components == after.gate.components
-    assert all(torch.equal(one, other) for one, other in zip(before.gate.parameters(), after.gate.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(before.gate.parameters(), after.gate.parameters(), strict=True)
+    )
 
 
 def test_a_loaded_bundle_answers_as_the_model_that_was_saved(model: Model, tmp_path: Path) -> None:

@@ -183,7 +183,9 @@ def test_a_drifting_user_is_read_twice_and_mixed(model: Model) -> None:
     whole, recent = recent_only(model, 0, 0.7), recent_only(model, 3, 0.7)
     found = log_p(model, drift=stored(0.7, 3))
     possible = np.isfinite(whole)
-    assert np.exp(found[possible]) == pytest.approx(0.3 * np.exp(whole[possible]) + 0.7 * np.exp(recent[possible]), rel=1e-4)
+    assert np.exp(found[possible]) == pytest.approx(
+        0.3 * np.exp(whole[possible]) + 0.7 * np.exp(recent[possible]), rel=1e-4
+    )
     assert np.exp(found).sum() == pytest.approx(1, rel=1e-4)
     answer = model.recommend_batch([RankRequest(HISTORY, drift=stored(0.7, 3))])[0]
     assert (answer.policy.name, answer.policy.weight_recent) == ("drifting", 0.7)

@@ -38,7 +38,8 @@ def test_histories_are_indices_into_the_catalogue(tmp_path: Path) -> None:
     assert dataset.catalog.ids == ["a", "b", "c", "d"]
     assert dataset.catalog.titles == ["卧虎藏龙", "Fargo", "Alien", "d"]
     histories = dataset.histories(dataset.events)
-    assert {user: history.items.tolist() for user, history in histories.items()} == {"u1": [0, 2, 1, 3], "u2": [1, 0, 3]}
+    items = {user: history.items.tolist() for user, history in histories.items()}
+    assert items == {"u1": [0, 2, 1, 3], "u2": [1, 0, 3]}
     values = histories["u1"].values
     assert values is not None
     np.testing.assert_allclose(values, [0, 1, 0.25, 0.75])  # ratings 1, 5, 2, 4 on the scale 1..5

@@ -40,4 +40,7 @@ def test_a_job_log_gets_validations_and_notes_at_once_and_little_else() -> None:
     lines.show(Update("text", 3, 10, note="[red]stopped[/red]"))
     lines.tick()
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().splitlines() == ["text 2/10 loss 1.000 · HR@10 0.5000", "text 3/10 [red]stopped[/red]"]
+    assert console.file.getvalue().splitlines() == [
+        "text 2/10 loss 1.000 · HR@10 0.5000",
+        "text 3/10 [red]stopped[/red]",
+    ]

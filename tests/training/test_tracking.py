@@ -39,12 +39,12 @@ def client_of(config: Config) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(tracking_uri(config))
 
 
-def register(config: Config, name: str, ndcg: float, **changes: str) -> tuple[str, str]:
-    """Register a bundle called ``name`` as one training job does."""
+def register(tracker: Tracker, config: Config, name: str, ndcg: float, **changes: str) -> tuple[str, str]:
+    """Register a bundle called ``name``."""
     bundle = config.storage / config.tracking.model_name / name
     bundle.mkdir(parents=True)
     manifest = replace(MANIFEST, id=name, metrics={"validation/NDCG@10": ndcg}, **changes)
-    return Tracker(config, name).register(bundle, manifest)
+    return tracker.register(bundle, manifest)
 
 
 def holder(config: Config, alias: str) -> str:
@@ -66,41 +66,29 @@ def test_a_run_hears_updates_and_ends(storage: Path) -> None:
     assert run.data.params["training.deepspeed.zero_stage"] == "2"
     history = client_of(config).get_metric_history(tracker.run_id, "ranker/loss")
     assert [(point.step, point.value) for point in history] == [(10, 2.5), (20, 1.5)]
-
-
-def test_a_failed_run_says_so(storage: Path) -> None:
-    config = config_of(storage)
-    tracker = Tracker(config, "failing")
     tracker.fail()
     assert client_of(config).get_run(tracker.run_id).info.status == "FAILED"
 
 
 def test_the_better_of_comparable_bundles_is_champion(storage: Path) -> None:
     config = config_of(storage, "better")
-    assert register(config, "b1", 0.10) == ("champion", "no champion so far")
-    assert register(config, "b2", 0.12) == ("champion", "validation NDCG@10 0.1200 beats the champion's 0.1000")
-    alias, reason = register(config, "b3", 0.12)
+    first, second = Tracker(config, "first"), Tracker(config, "second")
+    assert register(first, config, "b1", 0.10) == ("champion", "no champion so far")
+    assert register(second, config, "b2", 0.12) == ("champion", "validation NDCG@10 0.1200 beats the champion's 0.1000")
+    alias, reason = register(second, config, "b3", 0.12)
     assert (alias, reason) == ("challenger", "validation NDCG@10 0.1200 does not beat the champion's 0.1200")
     assert (holder(config, "champion"), holder(config, "challenger")) == ("b2", "b3")
-
-
-@pytest.mark.parametrize("changes", [{"data_fingerprint": "bbbb"}, {"protocol": "temporal-successive"}])
-def test_figures_of_other_data_or_another_protocol_do_not_compare(storage: Path, changes: dict[str, str]) -> None:
-    config = config_of(storage, "-".join(changes))
-    register(config, "b1", 0.10)
-    alias, reason = register(config, "b2", 0.99, **changes)
-    assert alias == "challenger"
-    assert "other data or another protocol" in reason
-    assert holder(config, "champion") == "b1"
-
-
-def test_a_champion_whose_bundle_is_gone_is_replaced(storage: Path) -> None:
-    config = config_of(storage, "gone")
-    register(config, "b1", 0.10)
-    (config.storage / "gone" / "b1").rmdir()
-    alias, reason = register(config, "b2", 0.05)
+    # figures of other data or another protocol do not compare
+    for name, changes in {"b4": {"data_fingerprint": "bbbb"}, "b5": {"protocol": "temporal-successive"}}.items():
+        alias, reason = register(second, config, name, 0.99, **changes)
+        assert alias == "challenger"
+        assert "other data or another protocol" in reason
+    assert (holder(config, "champion"), holder(config, "challenger")) == ("b2", "b5")
+    # a champion whose bundle is gone reigns no longer
+    (config.storage / "better" / "b2").rmdir()
+    alias, reason = register(second, config, "b6", 0.05)
     assert alias == "champion"
-    assert reason.endswith("b1 is gone")
+    assert reason.endswith("b2 is gone")
 
 
 def test_an_uri_of_ones_own_is_used(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Scan:
     The recent restarts (within R events) add up to the calibrated ``p_drift[-1]``.
     """
     alarm: bool
-    """Whether the statistic is at or above the calibrated threshold (natural order) after the last event."""
+    """Whether the statistic is at or above the calibrated threshold after the last event."""
 
     def report(self, kept: Sequence[int], history: Sequence[str]) -> DriftReport:
         """The same in terms of a given history, of which only the positions ``kept`` are known items.
@@ -89,6 +89,8 @@ class DriftDetector:
         self.reader = EvidenceReader(model, config)
         self.calibration = calibration
         self.config = config
+        natural = config.event_order == "natural"
+        self.threshold = calibration.threshold_natural if natural else calibration.threshold_shuffled
 
     def scan(self, histories: Sequence[NDArray[np.int64]]) -> list[Scan]:
         """Scan histories of item indices, oldest first; any length, also none.
@@ -107,7 +109,7 @@ class DriftDetector:
         p_drift_T = self.calibration.p_drift(evidence.features_TF)
         unread = len(history) - len(p_drift_T)
         pad = np.zeros(unread)
-        threshold = self.calibration.threshold_natural
+        threshold = self.threshold
         return Scan(
             statistic=np.concatenate([pad, evidence.statistic_T]),
             cusum=np.concatenate([pad, evidence.cusum_T]),

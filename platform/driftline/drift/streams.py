@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from driftline.errors import DataError
 from driftline.sequences.batches import History
+from driftline.sequences.dataset import Dataset
 
 Track = Literal["X", "N"]
 Severity = Literal["near", "mid", "far"]
@@ -103,6 +104,16 @@ class TasteDistance:
             }
             ranked[user] = sorted(distance, key=lambda other: (distance[other], other))
         return ranked
+
+
+def taste_distance(dataset: Dataset) -> TasteDistance:
+    """Genres of the catalogue, and popularity among the training users of the drift protocol."""
+    held = dataset.catalog.categories
+    names = sorted({name for categories in held for name in categories})
+    genres_NG = np.array([[name in categories for name in names] for categories in held], dtype=np.float64)
+    trained = dataset.histories(dataset.events, dataset.users_of("train")).values()
+    items = np.concatenate([history.items for history in trained])
+    return TasteDistance(genres_NG.reshape(len(held), -1), np.bincount(items, minlength=len(held)))
 
 
 def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

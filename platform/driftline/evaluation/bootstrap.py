@@ -19,7 +19,11 @@ class Interval:
 
 
 def user_bootstrap(
-    values_T: NDArray[np.float64], users_T: NDArray[np.object_], resamples: int = 1000, level: float = 0.95, seed: int = 0
+    values_T: NDArray[np.float64],
+    users_T: NDArray[np.object_],
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Mean over targets with a percentile interval over users (Efron 1979, clustered).
 

@@ -36,7 +36,8 @@ def mid_ranks(scores_BN: NDArray[np.float32], targets_B: NDArray[np.int64], excl
         raise ValueError("scores hold NaN: the model that made them has diverged")
     better_B = ((scores_BN > target_score_B1) & candidate_BN).sum(axis=1)
     equal_B = ((scores_BN == target_score_B1) & candidate_BN).sum(axis=1)
-    return 1.0 + better_B + (equal_B - 1) / 2.0
+    ranks_B: Floats = 1.0 + better_B + (equal_B - 1) / 2.0
+    return ranks_B
 
 
 def hit_rate(ranks_T: Floats, k: int = 10) -> Floats:

@@ -120,9 +120,7 @@ def evaluate(
             top[name][rows] = np.argsort(-masked, axis=1, kind="stable")[:, :depth]
         tell(len(rows) + start, len(targets))
     users, lengths = targets.user_ids, targets.history_lengths
-    results = [
-        _summarise(name, ranks[name], top[name], users, lengths, popularity_N, answer_T) for name in models
-    ]
+    results = [_summarise(name, ranks[name], top[name], users, lengths, popularity_N, answer_T) for name in models]
     dump = [
         pd.DataFrame(
             {

@@ -34,4 +34,8 @@ def table(result: ProtocolResult, note: str = "") -> Table:
 
 def as_json(result: ProtocolResult) -> dict[str, Any]:
     """Every figure of a protocol."""
-    return {"protocol": result.protocol, "targets": result.targets, "models": [asdict(model) for model in result.models]}
+    return {
+        "protocol": result.protocol,
+        "targets": result.targets,
+        "models": [asdict(model) for model in result.models],
+    }

@@ -62,5 +62,7 @@ def load_adapter_state(module: nn.Module, state: dict[str, torch.Tensor]) -> Non
     with torch.no_grad():
         for name, parameter in trainable.items():
             if parameter.shape != state[name].shape:
-                raise ValueError(f"`{name}` has shape {tuple(state[name].shape)}, the model wants {tuple(parameter.shape)}")
+                raise ValueError(
+                    f"`{name}` has shape {tuple(state[name].shape)}, the model wants {tuple(parameter.shape)}"
+                )
             parameter.copy_(state[name])

@@ -58,13 +58,14 @@ def item_knn(sequences: Sequence[Items], num_items: int, shrinkage: float = 10.0
 
 
 def markov(sequences: Sequence[Items], num_items: int, steps: int = 5) -> Scores:
-    """Directed item-item weights: pairs within ``steps``, weighted 1/distance, rows over sqrt(row sum): ``weights_NN``."""
+    """Directed weights: pairs within ``steps`` count 1/distance, rows are over sqrt(row sum): ``weights_NN``."""
     weights_NN = np.zeros((num_items, num_items), dtype=np.float64)
     for items in sequences:
         for distance in range(1, steps + 1):
             np.add.at(weights_NN, (items[:-distance], items[distance:]), 1.0 / distance)
     row_sum_N = weights_NN.sum(axis=1)
-    return (weights_NN / np.sqrt(np.maximum(row_sum_N, 1.0))[:, None]).astype(np.float32)
+    normalised_NN: Scores = (weights_NN / np.sqrt(np.maximum(row_sum_N, 1.0))[:, None]).astype(np.float32)
+    return normalised_NN
 
 
 def recency_weights(histories: Sequence[Items], num_items: int, decay: float, last: int = 20) -> Scores:

@@ -73,7 +73,9 @@ class GateExamples:
     targets_B: Tensor
 
 
-def fit_gate(gate: FusionGate, examples: GateExamples, item_NG: Tensor, steps: int, weight_decay: float, seed: int) -> float:
+def fit_gate(
+    gate: FusionGate, examples: GateExamples, item_NG: Tensor, steps: int, weight_decay: float, seed: int
+) -> float:
     """Maximise the likelihood of validation targets. Returns the final mean log-likelihood in nats.
 
     Components fitted on training data only must have made the scores, so that the gate learns their honest worth.
@@ -87,7 +89,7 @@ def fit_gate(gate: FusionGate, examples: GateExamples, item_NG: Tensor, steps: i
         log_p = gate(examples.z_CBN[:, chosen], examples.history_BF[chosen], item_NG, examples.candidate_BN[chosen])
         loss = -log_p[torch.arange(len(chosen)), examples.targets_B[chosen]].mean()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():

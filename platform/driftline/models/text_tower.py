@@ -148,7 +148,8 @@ class TextAligner(nn.Module):
 
     def similarities(self, tokens: Tokens) -> Tensor:
         """Cosine of each text with each item's mapped factor: ``cosine_MN``."""
-        return self.tower(tokens) @ nn.functional.normalize(self.map(self.factors_NF), dim=-1).T
+        cosine_MN: Tensor = self.tower(tokens) @ nn.functional.normalize(self.map(self.factors_NF), dim=-1).T
+        return cosine_MN
 
     def forward(self, tokens: Tokens, items_M: Tensor) -> Tensor:
         """InfoNCE with every eligible item as a negative (van den Oord et al. 2018)."""
@@ -171,7 +172,11 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenise; an empty text becomes one padding position that only the read-out looks past."""
         encoded = self._tokenizer(
-            [clean(text) for text in texts], padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+            [clean(text) for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self._max_tokens,
+            return_tensors="pt",
         )
         return Tokens(encoded["input_ids"].long(), encoded["attention_mask"].long())
 

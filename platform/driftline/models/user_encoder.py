@@ -60,7 +60,8 @@ class UserEncoder(nn.Module):
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)
         states_BSD = self.input_dropout(states_BSD) * mask_BS.unsqueeze(-1)
-        return self.norm(self.body(states_BSD, mask_BS))
+        interests_BSD: Tensor = self.norm(self.body(states_BSD, mask_BS))
+        return interests_BSD
 
 
 class RecurrentBody(nn.Module):
@@ -85,7 +86,9 @@ class TransformerBody(nn.Module):
         super().__init__()
         self.position = nn.Embedding(config.window_events + 1, config.dim)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.blocks = nn.ModuleList(TransformerBlock(config.dim, config.heads, config.dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(config.dim, config.heads, config.dropout) for _ in range(config.layers)
+        )
 
     def forward(self, states_BSD: Tensor, mask_BS: Tensor) -> Tensor:
         """Attend causally; a padded key is always later than any real query."""
@@ -119,7 +122,8 @@ class TransformerBlock(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         states_BSD = states_BSD + self.residual_dropout(self.out(mixed.transpose(1, 2).reshape(B, S, D)))
-        return states_BSD + self.residual_dropout(self.feed(self.norm_feed(states_BSD)))
+        left_BSD: Tensor = states_BSD + self.residual_dropout(self.feed(self.norm_feed(states_BSD)))
+        return left_BSD
 
 
 class MeanBody(nn.Module):
@@ -151,7 +155,7 @@ class DecoderBody(nn.Module):
 
     def __init__(self, config: EncoderConfig, decoder: nn.Module) -> None:
         super().__init__()
-        hidden = decoder.config.hidden_size  # type: ignore[union-attr]
+        hidden: int = decoder.config.hidden_size  # type: ignore[union-attr, assignment]
         self.enter = nn.Linear(config.dim, hidden)
         self.decoder = decoder
         self.leave = nn.Linear(hidden, config.dim)

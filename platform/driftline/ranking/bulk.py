@@ -76,8 +76,8 @@ def recommend_users(
     )
 
 
-def write_lists(lists: Sequence[pd.DataFrame], path: Path) -> int:
-    """Write all lists by the file's suffix; returns the number of rows.
+def check_format(path: Path) -> None:
+    """Refuse a file whose suffix no list can be written as, before anything is computed.
 
     Raises
     ------
@@ -86,6 +86,17 @@ def write_lists(lists: Sequence[pd.DataFrame], path: Path) -> int:
     """
     if path.suffix not in SUFFIXES:
         raise DataError(f"--out {path}: unknown format {path.suffix!r}; valid: {', '.join(SUFFIXES)}")
+
+
+def write_lists(lists: Sequence[pd.DataFrame], path: Path) -> int:
+    """Write all lists by the file's suffix; returns the number of rows.
+
+    Raises
+    ------
+    DataError
+        If the suffix is none of .parquet, .csv, .jsonl.
+    """
+    check_format(path)
     table = pd.concat(lists, ignore_index=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":

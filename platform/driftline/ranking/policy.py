@@ -26,6 +26,8 @@ def decide(config: PolicyConfig, known_events: int, report: DriftReport | None) 
         return Policy("steady", f"P(drift) {p_drift:.2f} < {config.drifting_above}: the whole history is read", 0.0)
     if change is None:
         return Policy("steady", f"P(drift) {p_drift:.2f}, but no change point: the whole history is read", 0.0)
+    if not report.alarm:
+        return Policy("steady", f"P(drift) {p_drift:.2f}, but no alarm: the whole history is read", 0.0)
     if p_drift >= config.reset_above:
         reason = f"P(drift) {p_drift:.2f} >= {config.reset_above}: only events from number {change + 1} on are read"
         return Policy("reset", reason, 1.0)

@@ -103,7 +103,7 @@ class Scorer:
         """The ranking model alone: ``logits_B(N+M)``."""
         batch = collate([window(history, self.ranker.encoder.config.window_events) for history in histories])
         interests_BD = self.ranker.last_interests(batch, self.table_ND)
-        logits_BN = interests_BD @ self.table_ND.T + self.bias_N
+        logits_BN: Tensor = interests_BD @ self.table_ND.T + self.bias_N
         if new_vectors_MT is None:
             return logits_BN
         return torch.cat([logits_BN, interests_BD @ self.ranker.items.from_text(new_vectors_MT).T], dim=1)

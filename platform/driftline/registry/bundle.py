@@ -119,14 +119,22 @@ def open_bundle(path: Path | str) -> tuple[Path, Manifest]:
     """
     folder = Path(path).expanduser()
     if not (folder / MANIFEST).is_file():
-        near = [p.name for p in sorted(folder.parent.glob("*")) if (p / MANIFEST).is_file()] if folder.parent.is_dir() else []
+        near = (
+            [p.name for p in sorted(folder.parent.glob("*")) if (p / MANIFEST).is_file()]
+            if folder.parent.is_dir()
+            else []
+        )
         there = f"; bundles beside it: {', '.join(near)}" if near else ""
-        raise BundleError(f"no bundle at {folder} (it has no {MANIFEST}){there}; train one: python jobs/train.py --config …")
+        raise BundleError(
+            f"no bundle at {folder} (it has no {MANIFEST}){there}; train one: python jobs/train.py --config …"
+        )
     try:
         raw: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         found = raw.get("format_version")
         if found != FORMAT_VERSION:
-            raise BundleError(f"bundle {folder} has format version {found!r}; this Driftline reads {FORMAT_VERSION}: train it again")
+            raise BundleError(
+                f"bundle {folder} has format version {found!r}; this Driftline reads {FORMAT_VERSION}: train it again"
+            )
         manifest = Manifest(**raw)
         checksums = manifest.files.items()
     except (ValueError, TypeError, AttributeError) as error:

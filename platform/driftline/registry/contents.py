@@ -59,7 +59,8 @@ class Contents:
 
     def build_drift_model(self) -> Recommender:
         """The drift model with its trained weights, in evaluation mode."""
-        assert self.drift is not None and self.drift_known_N is not None
+        assert self.drift is not None
+        assert self.drift_known_N is not None
         model = build_drift_model(self.config, self.text_vectors_NT, self.drift_known_N)
         load_adapter_state(model, self.drift)
         return model.eval()

@@ -118,7 +118,9 @@ class Model:
         """
         unknown = [item for item in candidates if item not in self.catalog.index and item not in (new_items or {})]
         if unknown:
-            raise UnknownIdError(f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items")
+            raise UnknownIdError(
+                f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items"
+            )
         request = RankRequest(history, len(candidates), (), candidates, True, new_items, diversity=0.0)
         return self.recommend_batch([request])[0]
 
@@ -268,4 +270,5 @@ def _mixture(whole_N: NDArray[np.float32], recent_N: NDArray[np.float32], weight
     """Log of ``(1 - w) p_whole + w p_recent``; the same items are impossible in both."""
     if weight_recent >= 1.0:
         return recent_N
-    return np.logaddexp(whole_N + np.log1p(-weight_recent), recent_N + np.log(weight_recent)).astype(np.float32)
+    mixed_N = np.logaddexp(whole_N + np.log1p(-weight_recent), recent_N + np.log(weight_recent))
+    return np.asarray(mixed_N, dtype=np.float32)

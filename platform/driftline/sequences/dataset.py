@@ -105,7 +105,8 @@ class Dataset:
         """Explicit values as 0..1 over the range of the whole log."""
         low, high = self.events[Events.VALUE].min(), self.events[Events.VALUE].max()
         span = (high - low) if np.isfinite(high - low) and high > low else 1.0
-        return ((events[Events.VALUE] - low) / span).to_numpy(dtype=np.float32)
+        scaled: NDArray[np.float32] = ((events[Events.VALUE] - low) / span).to_numpy(dtype=np.float32)
+        return scaled
 
 
 def load_dataset(config: Config) -> Dataset:

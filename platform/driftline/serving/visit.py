@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from driftline.drift.streams import Recipe, Stream, TasteDistance, draw_streams
+from driftline.drift.streams import Recipe, Stream, Track, draw_streams, taste_distance
 from driftline.errors import DriftlineError
 from driftline.registry.model import Model
 from driftline.sequences.dataset import Dataset
@@ -48,10 +48,13 @@ class Visit:
 
 
 def held_out_streams(model: Model, dataset: Dataset, pairs: int, seed: int) -> list[Stream]:
-    """Pairs of a changing and a control stream of held-out users, in natural order; B has a far taste."""
+    """Pairs of a changing and a control stream of held-out users; B has a far taste.
+
+    In the order that the bundle's drift part is set to (``drift.event_order``): shuffled, or as it happened.
+    """
     histories = dataset.histories(dataset.events, model.held_out_users)
-    taste = TasteDistance.of_catalog(model.catalog.categories, model.contents.tables.popularity_N)
-    return draw_streams(histories, taste, Recipe(track="N"), pairs, seed, severities=("far",))
+    track: Track = "X" if model.config.drift.event_order == "shuffled" else "N"
+    return draw_streams(histories, taste_distance(dataset), Recipe(track), pairs, seed, severities=("far",))
 
 
 class Visitor:

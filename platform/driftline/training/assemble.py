@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from driftline.config import Config
 from driftline.drift.calibration import DriftCalibration, calibrate
 from driftline.evaluation.metrics import METRICS, mid_ranks
+from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate, GateExamples, fit_gate, history_features, item_features
-from driftline.models.adapters import load_adapter_state
 from driftline.registry.bundle import Manifest, now, sha256_of, versions, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
@@ -115,7 +115,9 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
 
 def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
     scores = model.scorer.log_probabilities(targets.histories, [h.items for h in targets.histories], p_drift)
-    excluded = seen_items(targets.histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+    excluded = (
+        seen_items(targets.histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+    )
     ranks = mid_ranks(scores, targets.targets_T, excluded)
     return {f"validation/{name}": float(metric(ranks).mean()) for name, metric in METRICS.items()}
 

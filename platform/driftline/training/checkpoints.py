@@ -74,5 +74,7 @@ def read(folder: Path) -> Snapshot:
         best = load_file(folder / "current" / "best.safetensors")
         weights = load_file(folder / "current" / "weights.safetensors")
     except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"checkpoint {folder} is incomplete or unreadable ({error}); delete it and resume") from error
+        raise TrainingError(
+            f"checkpoint {folder} is incomplete or unreadable ({error}); delete it and resume"
+        ) from error
     return Snapshot(progress, done, best, weights)

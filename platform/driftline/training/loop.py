@@ -119,14 +119,14 @@ class _Run:
         config, dataset = self.config, self.dataset
         histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
         model = build_ranker(config, self._text_vectors(), self._known(histories))
-        targets = ranking_targets(dataset, ranking_split(dataset, config).validation).shard(self.worker.rank, self.worker.world_size)
+        targets = ranking_targets(dataset, ranking_split(dataset, config).validation).shard(
+            self.worker.rank, self.worker.world_size
+        )
         mask_seen = not dataset.catalog.repeat_consumption
         stage = Stage(
             name="ranker",
             module=model,
-            sampler=CropSampler(
-                histories, config.encoder.window_events, config.training.batch_users, config.seed
-            ),
+            sampler=CropSampler(histories, config.encoder.window_events, config.training.batch_users, config.seed),
             loss=self._loss,
             counts=lambda batch: {"events": batch.events},
             validate=lambda: validate_ranking(model, targets, self.worker.device, mask_seen),
@@ -241,5 +241,3 @@ def _save(rank: int, snapshot: Snapshot, engine: Any, metrics: dict[str, float])
 def _final_metrics(snapshot: Snapshot) -> dict[str, float]:
     finished = snapshot.progress.finished
     return {f"{stage}/{name}": value for stage, figures in finished.items() for name, value in figures.items()}
-
-

@@ -146,7 +146,9 @@ class _Bar:
             console=console,
         )
         self._tasks: dict[str, Any] = {}
-        self._waiting = self._progress.add_task("start", total=None, line="workers start and import (about 30 s on two cores)")
+        self._waiting = self._progress.add_task(
+            "start", total=None, line="workers start and import (about 30 s on two cores)"
+        )
 
     def __enter__(self) -> "_Bar":
         self._progress.start()
@@ -164,9 +166,7 @@ class _Bar:
             self._tasks[update.stage] = self._progress.add_task(update.stage, total=update.steps, line="")
         if update.validation or update.note:
             self._progress.console.print(f"  {update.stage}: {update.line()}", highlight=False)
-        self._progress.update(
-            self._tasks[update.stage], completed=update.step, total=update.steps, line=update.line()
-        )
+        self._progress.update(self._tasks[update.stage], completed=update.step, total=update.steps, line=update.line())
 
 
 class _Lines:

@@ -85,7 +85,14 @@ class Worker:
             post(self.board, update)
 
 
-def fit_stage(stage: Stage, training: TrainingConfig, worker: Worker, snapshot: Snapshot, seed: int, restore: Callable[[Any], None] | None) -> dict[str, float]:
+def fit_stage(
+    stage: Stage,
+    training: TrainingConfig,
+    worker: Worker,
+    snapshot: Snapshot,
+    seed: int,
+    restore: Callable[[Any], None] | None,
+) -> dict[str, float]:
     """Train one stage to its end and leave the best weights in its module and in ``snapshot.done``.
 
     Random state is set from (seed, stage, epoch, rank) at every epoch, so a run resumed at an epoch boundary goes on
@@ -114,7 +121,11 @@ def fit_stage(stage: Stage, training: TrainingConfig, worker: Worker, snapshot: 
         )
     accumulation = training.deepspeed.gradient_accumulation_steps
     options = deepspeed_dict(
-        training, stage.learning_rate, stage.epochs * steps_per_epoch // accumulation, stage.batch_size, worker.world_size
+        training,
+        stage.learning_rate,
+        stage.epochs * steps_per_epoch // accumulation,
+        stage.batch_size,
+        worker.world_size,
     )
     engine = initialize(stage.module.to(worker.device), options)
     progress = snapshot.progress
@@ -129,9 +140,13 @@ def fit_stage(stage: Stage, training: TrainingConfig, worker: Worker, snapshot: 
     trainable = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
     total = sum(p.numel() for p in stage.module.parameters())
     worker.tell(
-        Update(stage.name, progress.epoch * steps_per_epoch, stage.epochs * steps_per_epoch,
-               note=f"{trainable:,} of {total:,} parameters train; ZeRO-{training.deepspeed.zero_stage}, "
-                    f"{worker.world_size} workers, {worker.device.type}")
+        Update(
+            stage.name,
+            progress.epoch * steps_per_epoch,
+            stage.epochs * steps_per_epoch,
+            note=f"{trainable:,} of {total:,} parameters train; ZeRO-{training.deepspeed.zero_stage}, "
+            f"{worker.world_size} workers, {worker.device.type}",
+        )
     )
     for epoch in range(progress.epoch, stage.epochs):
         if progress.rounds_without_gain >= training.patience:
@@ -152,8 +167,16 @@ def fit_stage(stage: Stage, training: TrainingConfig, worker: Worker, snapshot: 
         progress.finished[stage.name] = best_figures
         snapshot.weights = adapter_state(stage.module)
         worker.tell(
-            Update(stage.name, (epoch + 1) * steps_per_epoch, stage.epochs * steps_per_epoch, epoch + 1, validation=figures,
-                   note="" if progress.rounds_without_gain == 0 else f"no gain for {progress.rounds_without_gain} validations")
+            Update(
+                stage.name,
+                (epoch + 1) * steps_per_epoch,
+                stage.epochs * steps_per_epoch,
+                epoch + 1,
+                validation=figures,
+                note=""
+                if progress.rounds_without_gain == 0
+                else f"no gain for {progress.rounds_without_gain} validations",
+            )
         )
         worker.save(snapshot, engine, {f"{stage.name}/{name}": value for name, value in figures.items()})
     _finish(stage, snapshot, engine)
@@ -168,7 +191,9 @@ def _train_epoch(stage: Stage, engine: Any, worker: Worker, epoch: int, steps_pe
     for step, batch in enumerate(stage.sampler.epoch(epoch, worker.rank, worker.world_size), start=1):
         loss = stage.loss(engine, batch)
         if not torch.isfinite(loss):
-            raise TrainingError(f"stage {stage.name}: loss is {float(loss)} at epoch {epoch + 1}, step {step}; lower the learning rate")
+            raise TrainingError(
+                f"stage {stage.name}: loss is {float(loss)} at epoch {epoch + 1}, step {step}; lower the learning rate"
+            )
         engine.backward(loss)
         engine.step()
         for unit, count in stage.counts(batch).items():

@@ -1,5 +1,6 @@
 """MLflow: one run per training job, written by the driver alone, and the registry's aliases."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class Tracker:
         self._experiment = self._experiment_id(config.tracking.experiment)
         run = self._client.create_run(self._experiment, run_name=run_name)
         self.run_id: str = run.info.run_id
-        for name, value in _flat(config.model_dump(mode="json")).items():
-            self._client.log_param(self.run_id, name, str(value)[:500])
+        settings = _flat(config.model_dump(mode="json")).items()
+        self._client.log_batch(self.run_id, params=[mlflow.entities.Param(k, str(v)[:500]) for k, v in settings])
 
     def hear(self, update: Update) -> None:
         """Log the figures of an update."""
@@ -67,7 +68,12 @@ class Tracker:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         figure = manifest.metrics["validation/NDCG@10"]
-        tags = {"protocol": manifest.protocol, "data": manifest.data_fingerprint, "ndcg": repr(figure), "path": str(bundle)}
+        tags = {
+            "protocol": manifest.protocol,
+            "data": manifest.data_fingerprint,
+            "ndcg": repr(figure),
+            "path": str(bundle),
+        }
         version = self._client.create_model_version(name, source=str(bundle), run_id=self.run_id, tags=tags)
         alias, reason = self._verdict(name, tags, figure)
         self._client.set_registered_model_alias(name, alias, version.version)
@@ -78,14 +84,22 @@ class Tracker:
 
         try:
             reigning = self._client.get_model_version_by_alias(name, "champion").tags
-        except MlflowException:
+        except MlflowException as error:
+            # an alias that was never set is an invalid parameter to MLflow's stores, and a missing resource to some
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                raise
             return "champion", "no champion so far"
+        if not tags.keys() <= reigning.keys():
+            return "challenger", "the champion was not registered by Driftline: compare them by evaluation"
         if not Path(reigning["path"]).is_dir():
             return "champion", f"the champion's bundle {reigning['path']} is gone"
         if (reigning["protocol"], reigning["data"]) != (tags["protocol"], tags["data"]):
-            return "challenger", "the champion was validated on other data or another protocol: compare them by evaluation"
+            return (
+                "challenger",
+                "the champion was validated on other data or another protocol: compare them by evaluation",
+            )
         best = float(reigning["ndcg"])
-        if figure > best:
+        if figure > best or math.isnan(best):
             return "champion", f"validation NDCG@10 {figure:.4f} beats the champion's {best:.4f}"
         return "challenger", f"validation NDCG@10 {figure:.4f} does not beat the champion's {best:.4f}"
 

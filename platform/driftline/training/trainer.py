@@ -51,9 +51,7 @@ def connect(log_to_driver: bool = False) -> None:
     ray.init(**options)
 
 
-def train(
-    config: Config, console: Console, resume: str | None = None, target: Path | None = None
-) -> TrainingResult:
+def train(config: Config, console: Console, resume: str | None = None, target: Path | None = None) -> TrainingResult:
     """Run a training job from data to registered bundle.
 
     Parameters

@@ -22,7 +22,9 @@ BATCH_TARGETS = 128
 
 def mean_over_ranks(sums: dict[str, float], count: float, device: torch.device) -> dict[str, float]:
     """Add up sums and counts of all ranks and divide."""
-    tensor = torch.tensor([*sums.values(), count], dtype=torch.float64, device="cpu" if device.type == "cpu" else device)
+    tensor = torch.tensor(
+        [*sums.values(), count], dtype=torch.float64, device="cpu" if device.type == "cpu" else device
+    )
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(tensor)
     return {name: float(value / tensor[-1]) for name, value in zip(sums, tensor, strict=False)}
@@ -57,7 +59,8 @@ def neural_scores(model: Recommender, histories: Sequence[History], device: torc
     table_ND, bias_N = model.items()
     batch = collate([window(history, model.encoder.config.window_events) for history in histories]).to(device)
     scores_BN = model.last_interests(batch, table_ND) @ table_ND.T + bias_N
-    return scores_BN.float().cpu().numpy()
+    scores: NDArray[np.float32] = scores_BN.float().cpu().numpy()
+    return scores
 
 
 def validate_ranking(
