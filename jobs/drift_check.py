@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 import driftline
 from driftline.cli import run_job
-from driftline.drift.benchmark import AGES, DriftFigures, check_drift
+from driftline.drift.benchmark import check_drift, table
 from driftline.drift.streams import taste_distance
 from driftline.errors import BundleError
 from driftline.sequences.dataset import load_dataset
@@ -45,30 +44,12 @@ def main(
             seed,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    console.print(_table(figures, calibration.arl_events, len(model.held_out_users)))
+    console.print(table(figures, calibration.arl_events, len(model.held_out_users)))
     target = out or model.config.storage / "evaluations" / f"{model.version}-drift.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     values = {name: one.as_json() for name, one in figures.items()}
     target.write_text(json.dumps({"bundle": model.version, "track": "X", "seed": seed, "figures": values}, indent=2))
     console.print(f"figures {target}", soft_wrap=True, highlight=False)
-
-
-def _table(figures: dict[str, DriftFigures], arl_events: int, users: int) -> Table:
-    """One column per choice of B."""
-    sheet = Table(title=f"Drift on track X, {users} held-out users, alarms calibrated to ARL {arl_events}")
-    sheet.add_column("")
-    for name in figures:
-        sheet.add_column(name, justify="right", no_wrap=True)
-    every = list(figures.values())
-    for w in AGES:
-        intervals = [f.auroc[w] for f in every]
-        sheet.add_row(f"stream AUROC, W={w}", *(f"{i.mean:.3f} ({i.low:.3f}-{i.high:.3f})" for i in intervals))
-    for w in AGES:
-        sheet.add_row(f"alarm within {w} events", *(f"{f.detected[w]:.2f}" for f in every))
-    sheet.add_row("median delay, events", *(f"{f.median_delay_events:.0f}" for f in every))
-    sheet.add_row("achieved ARL, events", *(f"{f.achieved_arl_events:.0f}" for f in every))
-    sheet.add_row("change point off by, events", *(f"{f.median_location_error_events:.0f}" for f in every))
-    return sheet
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from driftline.registry.model import Model
 from driftline.registry.served import score_functions
 from driftline.sequences.dataset import load_dataset
 
+DRIFT_EVERY_EVENTS = {"leave-one-out": 1, "temporal-successive": 10}
+
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle directory, as printed by jobs/train.py.")],
@@ -42,7 +44,7 @@ def main(
 
 
 def _protocols(names: list[str]) -> list[str]:
-    valid = ("leave-one-out", "temporal-successive")
+    valid = list(DRIFT_EVERY_EVENTS)
     unknown = [name for name in names if name not in valid]
     if unknown:
         raise ConfigError([f"--protocol {name}: unknown; valid: {', '.join(valid)}" for name in unknown])
@@ -61,13 +63,16 @@ def _measure(model: Model, protocol: str, console: Console) -> ProtocolResult:
         result = evaluate(
             dataset,
             dataset.split.test,
-            {**baselines_of(tables), **score_functions(model)},
+            {**baselines_of(tables), **score_functions(model, DRIFT_EVERY_EVENTS[protocol])},
             tables.popularity_N,
             model.config.seed,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     trained_on = int(tables.popularity_N.sum())
-    console.print(table(result, f"All models learnt from the same {trained_on:,} events; seed {model.config.seed}."))
+    note = f"All models learnt from the same {trained_on:,} events; seed {model.config.seed}."
+    if DRIFT_EVERY_EVENTS[protocol] > 1:
+        note += f" Drift states are worked out every {DRIFT_EVERY_EVENTS[protocol]} events of a user."
+    console.print(table(result, note))
     for baseline in ("ease-recency", "markov"):
         gain = result.paired("driftline", baseline, "NDCG@10")
         console.print(f"NDCG@10, driftline minus {baseline}, paired by target: {gain}", highlight=False)

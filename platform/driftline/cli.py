@@ -15,6 +15,7 @@ from rich.console import Console
 
 from driftline import __version__
 from driftline.errors import DriftlineError
+from driftline.serving import keys_cli
 
 # Before torch is imported: Driftline spreads work over processes and threads of its own, and two OpenMP pools that spin
 # on the same cores make everything ten times slower.
@@ -28,6 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(keys_cli.app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

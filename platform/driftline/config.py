@@ -162,10 +162,10 @@ class DriftConfig(Section):
     """The drift encoder, its statistic, and what it is calibrated to."""
 
     enabled: bool = True
-    encoder: EncoderConfig = EncoderConfig(kind="mean", window_events=120, mask_seen=True)
-    epochs: int = Field(60, ge=1)
+    encoder: EncoderConfig = EncoderConfig(kind="mean", window_events=120, id_dropout=0.0, mask_seen=True)
+    epochs: int = Field(25, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
-    batch_users: int = Field(32, ge=1)
+    batch_users: int = Field(24, ge=1)
     """Sequences per worker and step."""
     hazard: float = Field(0.01, gt=0, lt=1)
     """Prior probability that any one event starts a new regime."""

@@ -5,7 +5,8 @@ import torch
 from numpy.typing import NDArray
 
 from driftline.config import DriftConfig, EncoderConfig, HeadsConfig
-from driftline.drift.recipe import drift_sampler, start_from_popularity
+from driftline.drift.recipe import drift_sampler
+from driftline.models.collaborative import popularity
 from driftline.models.item_table import ItemTable
 from driftline.models.recommender import Recommender
 from driftline.models.user_encoder import UserEncoder
@@ -45,7 +46,7 @@ def trained_model() -> Recommender:
     """The drift model after a few seconds of training on 80 users."""
     model = fresh_model().train()
     histories = [History(items) for items in users(80, seed=1).values()]
-    start_from_popularity(model, histories)
+    model.items.start_from_popularity(torch.from_numpy(popularity([h.items for h in histories], ITEMS)))
     sampler = drift_sampler(histories, CONFIG, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for epoch in range(CONFIG.epochs):

@@ -126,6 +126,8 @@ def test_a_drift_state_never_goes_back_nor_revives_an_erased_user(store: Store) 
     assert stored == StoredDrift(2, "b1", "e1", {"p_drift": 0.5})
     store.erase_user("acme", "ada")
     assert not store.save_drift("acme", "ada", StoredDrift(2, "b1", None, {}))
+    store.append_events("acme", [an_event("e3")])  # she came back: what was assessed before is not hers
+    assert not store.save_drift("acme", "ada", StoredDrift(2, "b1", None, {}))
     assert store.snapshot("acme", "ada", 9).drift is None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
 from driftline.drift.calibration import WARM_UP_EVENTS, run_length
 from driftline.drift.report import DriftReport
@@ -43,7 +44,7 @@ class DriftFigures:
         """Plain values; infinity becomes None."""
         return {
             "stream_auroc": {str(w): {"mean": i.mean, "low": i.low, "high": i.high} for w, i in self.auroc.items()},
-            "detected_within": {str(w): share for w, share in self.detected.items()},
+            "detected_within": {str(w): _finite(share) for w, share in self.detected.items()},
             "median_delay_events": _finite(self.median_delay_events),
             "achieved_arl_events": _finite(self.achieved_arl_events),
             "median_location_error_events": _finite(self.median_location_error_events),
@@ -124,6 +125,24 @@ def summarise(
         median_location_error_events=float(np.median(errors)) if errors else float("nan"),
         streams=len(streams),
     )
+
+
+def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int) -> Table:
+    """One column per choice of B."""
+    sheet = Table(title=f"Drift on track X, {users} held-out users, alarms calibrated to ARL {arl_events}")
+    sheet.add_column("")
+    for name in figures:
+        sheet.add_column(name, justify="right", no_wrap=True)
+    every = list(figures.values())
+    for w in AGES:
+        intervals = [f.auroc[w] for f in every]
+        sheet.add_row(f"stream AUROC, W={w}", *(f"{i.mean:.3f} ({i.low:.3f}-{i.high:.3f})" for i in intervals))
+    for w in AGES:
+        sheet.add_row(f"alarm within {w} events", *(f"{f.detected[w]:.2f}" for f in every))
+    sheet.add_row("median delay, events", *(f"{f.median_delay_events:.0f}" for f in every))
+    sheet.add_row("achieved ARL, events", *(f"{f.achieved_arl_events:.0f}" for f in every))
+    sheet.add_row("change point off by, events", *(f"{f.median_location_error_events:.0f}" for f in every))
+    return sheet
 
 
 def delay(stream: Stream, statistic_T: NDArray[np.float64], threshold: float) -> float | None:

@@ -2,11 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
 from driftline.config import DriftConfig
-from driftline.models.recommender import Recommender
 from driftline.sequences.batches import Batch, CropSampler, History
 
 CROP_EVENTS = 80
@@ -22,15 +18,3 @@ def drift_sampler(histories: Sequence[History], config: DriftConfig, seed: int) 
 def drift_validation(histories: Sequence[History], config: DriftConfig, seed: int) -> list[Batch]:
     """Fixed shuffled batches of users the drift model does not train on."""
     return list(drift_sampler(histories, config, seed + 1).epoch(0))
-
-
-def start_from_popularity(model: Recommender, histories: Sequence[History]) -> None:
-    """Set the item biases to the log popularity among the training users, before training.
-
-    Learning that range of six nats by small steps takes most of the epochs otherwise.
-    """
-    items = np.concatenate([history.items for history in histories])
-    counts_N = np.bincount(items, minlength=len(model.items.bias_N))
-    log_counts_N = torch.from_numpy(np.log1p(counts_N)).to(model.items.bias_N)
-    with torch.no_grad():
-        model.items.bias_N.copy_(log_counts_N - log_counts_N.mean())

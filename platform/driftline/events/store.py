@@ -244,8 +244,8 @@ class Store:
         }
         with self.writer.begin() as connection:
             of_user = (users.c.tenant == tenant) & (users.c.user_id == user_id)
-            revision = connection.scalar(select(users.c.revision).where(of_user))
-            if revision is None or revision < state.revision:
+            user = connection.execute(select(users.c.since, users.c.revision).where(of_user)).one_or_none()
+            if user is None or not user[0] <= state.revision <= user[1]:
                 return False
             of_state = (drift_states.c.tenant == tenant) & (drift_states.c.user_id == user_id)
             stored = connection.scalar(select(drift_states.c.revision).where(of_state))
@@ -350,8 +350,11 @@ def _advance(connection: Connection, tenant: str, *, catalogue: bool = False) ->
 
 
 def _set_revision(connection: Connection, tenant: str, user_ids: list[str], revision: int) -> None:
-    values = [{"tenant": tenant, "user_id": user_id, "revision": revision} for user_id in user_ids]
-    connection.execute(_upsert(connection, users), values)
+    written = {"tenant": tenant, "since": revision, "revision": revision}
+    statement = _insert(connection, users).on_conflict_do_update(
+        index_elements=list(users.primary_key), set_={"revision": revision}
+    )
+    connection.execute(statement, [{**written, "user_id": user_id} for user_id in user_ids])
 
 
 def _events_by_id(connection: Connection, tenant: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:

@@ -74,6 +74,7 @@ users = Table(
     metadata,
     Column("tenant", String(64), primary_key=True),
     Column("user_id", String(256), primary_key=True),
+    Column("since", BigInteger, nullable=False),  # version of the first write, or of the first after an erasure
     Column("revision", BigInteger, nullable=False),  # version of the last write to this user's history
 )
 

@@ -51,6 +51,15 @@ class ItemTable(nn.Module):
         table_ND = self.project(self.text_vectors_NH) + self.residual_ND * keep_N.unsqueeze(-1)
         return table_ND, self.bias_N * keep_N
 
+    def start_from_popularity(self, counts_N: Tensor) -> None:
+        """Set the biases to the log training counts, centred, before training.
+
+        Popularity spans six nats; learning them by small steps takes most of the epochs otherwise.
+        """
+        log_counts_N = torch.log1p(counts_N.float())
+        with torch.no_grad():
+            self.bias_N.copy_(log_counts_N - log_counts_N.mean())
+
     def from_text(self, text_vectors_MH: Tensor) -> Tensor:
         """Vectors of items that are not in the table, from text alone: M by D."""
         projected_MD: Tensor = self.project(text_vectors_MH.float())

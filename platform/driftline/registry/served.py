@@ -5,17 +5,35 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from driftline.drift.report import DriftReport
 from driftline.evaluation.protocols import ScoreFunction
 from driftline.ranking.requests import RankRequest
 from driftline.registry.model import Model
 from driftline.sequences.batches import History
 
 
-def score_functions(model: Model) -> dict[str, ScoreFunction]:
-    """``driftline`` is what ``recommend`` serves, policy included; ``driftline neural`` the ranking encoder alone."""
+def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, ScoreFunction]:
+    """``driftline`` is what ``recommend`` serves, policy included; ``driftline neural`` the ranking encoder alone.
+
+    Parameters
+    ----------
+    drift_every_events
+        A user's drift state is worked out at multiples of this many events and lags in between, as in a service under
+        load. 1 = always current. Successive targets of one user then share a scan, which is most of the time.
+    """
+    reports: dict[bytes, DriftReport] = {}
 
     def served(histories: Sequence[History]) -> NDArray[np.float32]:
-        return model.log_probabilities([RankRequest([model.item_ids[i] for i in h.items]) for h in histories])
+        asked = [[model.item_ids[i] for i in history.items] for history in histories]
+        if model.detector is None:
+            return model.log_probabilities([RankRequest(items) for items in asked])
+        stops = [len(items) - len(items) % drift_every_events for items in asked]
+        keys = [history.items[:stop].tobytes() for history, stop in zip(histories, stops, strict=True)]
+        new = {key: row for row, key in enumerate(keys) if key not in reports}
+        scanned = model.drift_batch([asked[row][: stops[row]] for row in new.values()])
+        reports.update(zip(new, scanned, strict=True))
+        requests = [RankRequest(items, drift=reports[key]) for items, key in zip(asked, keys, strict=True)]
+        return model.log_probabilities(requests)
 
     def neural(histories: Sequence[History]) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = model.scorer.neural([History(h.items) for h in histories]).numpy()

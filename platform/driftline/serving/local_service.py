@@ -104,9 +104,8 @@ class LocalService:
 
     def _start(self, config: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
-        environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "local"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, ["platform", environment.get("PYTHONPATH")]))
-        environment.pop("RAY_ADDRESS", None)
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
         return subprocess.Popen(
             command, cwd=self.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

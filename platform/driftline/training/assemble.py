@@ -12,18 +12,18 @@ from driftline.drift.calibration import DriftCalibration, calibrate
 from driftline.evaluation.metrics import METRICS, mid_ranks
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
-from driftline.models.collaborative import CollaborativeTables
+from driftline.models.collaborative import CollaborativeTables, popularity
 from driftline.models.fusion import FusionGate, GateExamples, fit_gate, history_features, item_features
 from driftline.registry.bundle import Manifest, now, sha256_of, versions, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.training.checkpoints import Snapshot
-from driftline.training.loop import known_items, ranking_targets
+from driftline.training.loop import ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
 
 BATCH_TARGETS = 256
-MAX_GATE_TARGETS = 2000
+MAX_GATE_TARGETS = 1000
 """Validation targets that the gate is fitted on; a seeded sample beyond."""
 
 
@@ -49,7 +49,7 @@ def assemble(
         text_vectors_NT=snapshot.done["text_vectors"]["vectors"],
         text=snapshot.done["text"],
         ranker=snapshot.done["ranker"],
-        known_N=torch.from_numpy(known_items(histories, num_items)),
+        known_N=torch.from_numpy(tables.popularity_N > 0),
         tables=tables,
         gate=FusionGate(config.fusion.components),
         drift=None,
@@ -83,7 +83,7 @@ def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents:
     """Weights, known items and calibration of the drift part."""
     events = dataset.split.fit
     fitted = list(dataset.histories(events, dataset.users_of("train")).values())
-    known_N = torch.from_numpy(known_items(fitted, len(dataset.catalog.ids)))
+    known_N = torch.from_numpy(popularity([history.items for history in fitted], len(dataset.catalog.ids)) > 0)
     model = build_drift_model(config, contents.text_vectors_NT, known_N)
     load_adapter_state(model, snapshot.done["drift"])
     held_back = dataset.histories(events, dataset.users_of("calibration"))

@@ -13,14 +13,13 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 
 from driftline.config import Config
 from driftline.drift.recipe import drift_sampler, drift_validation
 from driftline.events.splits import Targets
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_model, build_ranker, build_text_tower
-from driftline.models.collaborative import item_factors
+from driftline.models.collaborative import item_factors, popularity
 from driftline.models.text_tower import AlignmentSampler, TextAligner, TextEncoder, Tokenizer
 from driftline.sequences.batches import CropSampler, History
 from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
@@ -118,7 +117,10 @@ class _Run:
         """Train the ranking model on the protocol's training events."""
         config, dataset = self.config, self.dataset
         histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
-        model = build_ranker(config, self._text_vectors(), self._known(histories))
+        counts_N = self._counts(histories)
+        torch.manual_seed(config.seed)
+        model = build_ranker(config, self._text_vectors(), counts_N > 0)
+        model.items.start_from_popularity(counts_N)
         targets = ranking_targets(dataset, ranking_split(dataset, config).validation).shard(
             self.worker.rank, self.worker.world_size
         )
@@ -142,7 +144,10 @@ class _Run:
         events = dataset.split.fit
         histories = list(dataset.histories(events, dataset.users_of("train")).values())
         calibration = list(dataset.histories(events, dataset.users_of("calibration")).values())
-        model = build_drift_model(config, self._text_vectors(), self._known(histories))
+        counts_N = self._counts(histories)
+        torch.manual_seed(config.seed)
+        model = build_drift_model(config, self._text_vectors(), counts_N > 0)
+        model.items.start_from_popularity(counts_N)
         batches = drift_validation(calibration, config.drift, config.seed)[self.worker.rank :: self.worker.world_size]
         stage = Stage(
             name="drift",
@@ -200,17 +205,9 @@ class _Run:
     def _text_vectors(self) -> torch.Tensor:
         return self.snapshot.done["text_vectors"]["vectors"]
 
-    def _known(self, histories: Sequence[History]) -> torch.Tensor:
-        torch.manual_seed(self.config.seed)
-        return torch.from_numpy(known_items(histories, self.num_items))
-
-
-def known_items(histories: Sequence[History], num_items: int) -> NDArray[np.bool_]:
-    """Items with at least one training event: bool ``known_N``."""
-    known_N = np.zeros(num_items, dtype=bool)
-    for history in histories:
-        known_N[history.items] = True
-    return known_N
+    def _counts(self, histories: Sequence[History]) -> torch.Tensor:
+        """Training events per item: ``counts_N``."""
+        return torch.from_numpy(popularity([history.items for history in histories], self.num_items))
 
 
 def ranking_targets(dataset: Dataset, targets: Targets) -> RankingTargets:

@@ -25,8 +25,8 @@ def for_protocol(model: Model, protocol: Protocol, console: Console) -> Model:
     place = sibling_path(model, protocol)
     if not (place / "manifest.json").is_file():
         console.print(
-            f"[bold]{model.version}[/bold] was trained for {model.config.protocol}; {protocol} holds out other events, so "
-            f"a sibling is trained from the same configuration (kept in {place})",
+            f"[bold]{model.version}[/bold] was trained for {model.config.protocol}; {protocol} holds out other events, "
+            f"so a sibling is trained from the same configuration (kept in {place})",
             highlight=False,
         )
         config = model.config.model_copy(update={"protocol": protocol, "name": f"{model.config.name}-{protocol}"})
