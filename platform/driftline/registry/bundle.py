@@ -16,10 +16,8 @@ read the text of items that the catalogue lacks. Safetensors and JSON only; noth
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -32,7 +30,6 @@ from driftline.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-PACKAGES = ("driftline", "torch", "transformers", "peft", "deepspeed", "ray")
 
 
 @dataclass(frozen=True)
@@ -51,17 +48,6 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     """File name to sha256."""
     format_version: int = FORMAT_VERSION
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what a bundle depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def now() -> str:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from driftline.config import Config
 from driftline.drift.calibration import DriftCalibration, calibrate
 from driftline.evaluation.metrics import METRICS, mid_ranks
+from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
 from driftline.models.fusion import FusionGate, GateExamples, fit_gate, history_features, item_features
-from driftline.registry.bundle import Manifest, now, sha256_of, versions, write_bundle
+from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
 from driftline.sequences.dataset import Dataset, ranking_split

@@ -6,7 +6,6 @@ that is lost with a killed worker costs a line on the screen and nothing else.
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,8 +15,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-POLL_S = 0.5
-LOG_EVERY_S = 5.0
+from driftline.terminal import POLL_S, LogLines
 
 
 @dataclass(frozen=True)
@@ -105,33 +103,6 @@ def watching(board: Any, console: Console, listener: Callable[[Update], None]) -
             sys.stdout.flush()
 
 
-@contextmanager
-def working(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """Show that something goes on: a spinner on a terminal, a line every few seconds in a log.
-
-    Yields a function that changes what is said.
-    """
-    if console.is_terminal:
-        with console.status(what) as status:
-            yield status.update
-        return
-    lines = _Lines(console)
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(POLL_S):
-            lines.tick()
-
-    thread = threading.Thread(target=beat, name="driftline-working", daemon=True)
-    lines.say(what)
-    thread.start()
-    try:
-        yield lines.say
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-
-
 class _Bar:
     """A live bar per stage."""
 
@@ -169,12 +140,8 @@ class _Bar:
         self._progress.update(self._tasks[update.stage], completed=update.step, total=update.steps, line=update.line())
 
 
-class _Lines:
+class _Lines(LogLines):
     """Plain lines, at most one every few seconds except for validations and notes."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._spoke_at = time.monotonic()
 
     def __enter__(self) -> "_Lines":
         self.say("workers start and import (about 30 s on two cores)")
@@ -183,15 +150,6 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         return
 
-    def tick(self) -> None:
-        if time.monotonic() - self._spoke_at > LOG_EVERY_S:
-            self.say("… working")
-
     def show(self, update: Update) -> None:
-        if update.validation or update.note or time.monotonic() - self._spoke_at > LOG_EVERY_S:
+        if update.validation or update.note or self.is_due:
             self.say(f"{update.stage} {update.step}/{update.steps} {update.line()}")
-
-    def say(self, text: str) -> None:
-        """Print a line now."""
-        self._console.print(text, highlight=False, markup=False)
-        self._spoke_at = time.monotonic()

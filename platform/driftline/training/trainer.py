@@ -17,10 +17,11 @@ from driftline.errors import TrainingError
 from driftline.models.build import base_model
 from driftline.registry.bundle import open_bundle
 from driftline.sequences.dataset import load_dataset
+from driftline.terminal import working
 from driftline.training.assemble import assemble
 from driftline.training.checkpoints import read
 from driftline.training.loop import train_worker
-from driftline.training.progress import ProgressBoard, watching, working
+from driftline.training.progress import ProgressBoard, watching
 from driftline.training.tracking import Tracker
 
 LOGICAL_CPUS = 8
@@ -122,9 +123,9 @@ def _fit(config: Config, run_name: str, tracker: Tracker, console: Console) -> A
     try:
         with watching(board, console, tracker.hear):
             result = trainer.fit()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # Ray Train answers Ctrl-C with SystemExit(0)
         console.print(f"\nstopped; go on with: python jobs/train.py --config … --resume {run_name}", markup=False)
-        raise
+        raise KeyboardInterrupt from stop
     except ray.train.TrainingFailedError as error:
         raise TrainingError(_first_failure(error) + f"\nGo on with: --resume {run_name}") from error
     if result.checkpoint is None:
