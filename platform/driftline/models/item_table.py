@@ -48,7 +48,9 @@ class ItemTable(nn.Module):
         keep_N = self.known_N.to(self.residual_ND.dtype)
         if self.training and self.id_dropout:
             keep_N = keep_N * (torch.rand_like(self.bias_N) >= self.id_dropout)
-        table_ND = self.project(self.text_vectors_NH) + self.residual_ND * keep_N.unsqueeze(-1)
+        table_ND = self.project(
+            self.text_vectors_NH.to(self.project.weight.dtype)
+        ) + self.residual_ND * keep_N.unsqueeze(-1)
         return table_ND, self.bias_N * keep_N
 
     def start_from_popularity(self, counts_N: Tensor) -> None:
@@ -62,5 +64,5 @@ class ItemTable(nn.Module):
 
     def from_text(self, text_vectors_MH: Tensor) -> Tensor:
         """Vectors of items that are not in the table, from text alone: M by D."""
-        projected_MD: Tensor = self.project(text_vectors_MH.float())
+        projected_MD: Tensor = self.project(text_vectors_MH.to(self.project.weight.dtype))
         return projected_MD

@@ -148,7 +148,8 @@ class TextAligner(nn.Module):
 
     def similarities(self, tokens: Tokens) -> Tensor:
         """Cosine of each text with each item's mapped factor: ``cosine_MN``."""
-        cosine_MN: Tensor = self.tower(tokens) @ nn.functional.normalize(self.map(self.factors_NF), dim=-1).T
+        factors_NF = self.factors_NF.to(self.map.weight.dtype)  # ZeRO-3 casts parameters and leaves buffers
+        cosine_MN: Tensor = self.tower(tokens) @ nn.functional.normalize(self.map(factors_NF), dim=-1).T
         return cosine_MN
 
     def forward(self, tokens: Tokens, items_M: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def deepspeed_dict(
             "params": {
                 "lr": learning_rate,
                 "weight_decay": training.weight_decay,
-                # Without this DeepSpeed compiles its own Adam on CPU: a silent minute.
-                "torch_adam": not training.use_gpu,
+                # Without this DeepSpeed compiles an Adam of its own: a silent minute, and on a GPU it needs nvcc.
+                "torch_adam": True,
             },
         },
         "scheduler": _schedule(training, learning_rate, steps),
@@ -82,3 +82,17 @@ def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
         model=module, model_parameters=parameters, config=config, dist_init_required=False
     )
     return engine
+
+
+def release(engine: Any) -> None:
+    """Destroy an engine and leave an ordinary module behind: under ZeRO-3 every rank gets whole parameters back."""
+    import deepspeed
+
+    partitioned = [parameter for parameter in engine.module.parameters() if hasattr(parameter, "ds_id")]
+    with deepspeed.zero.GatheredParameters(partitioned, modifier_rank=None, enabled=bool(partitioned)):
+        whole = [parameter.detach().clone() for parameter in partitioned]
+    engine.destroy()
+    for parameter, tensor in zip(partitioned, whole, strict=True):
+        for name in [name for name in vars(parameter) if name.startswith("ds_")]:
+            delattr(parameter, name)
+        parameter.data = tensor

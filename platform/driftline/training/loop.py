@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -121,9 +121,7 @@ class _Run:
         torch.manual_seed(config.seed)
         model = build_ranker(config, self._text_vectors(), counts_N > 0)
         model.items.start_from_popularity(counts_N)
-        targets = ranking_targets(dataset, ranking_split(dataset, config).validation).shard(
-            self.worker.rank, self.worker.world_size
-        )
+        targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
         mask_seen = not dataset.catalog.repeat_consumption
         stage = Stage(
             name="ranker",
@@ -131,7 +129,9 @@ class _Run:
             sampler=CropSampler(histories, config.encoder.window_events, config.training.batch_users, config.seed),
             loss=self._loss,
             counts=lambda batch: {"events": batch.events},
-            validate=lambda: validate_ranking(model, targets, self.worker.device, mask_seen),
+            validate=lambda: validate_ranking(
+                model, targets, self.worker.rank, self.worker.world_size, self.worker.device, mask_seen
+            ),
             epochs=config.training.epochs,
             learning_rate=config.training.learning_rate,
             batch_size=config.training.batch_users,
@@ -148,14 +148,16 @@ class _Run:
         torch.manual_seed(config.seed)
         model = build_drift_model(config, self._text_vectors(), counts_N > 0)
         model.items.start_from_popularity(counts_N)
-        batches = drift_validation(calibration, config.drift, config.seed)[self.worker.rank :: self.worker.world_size]
+        batches = drift_validation(calibration, config.drift, config.seed)
         stage = Stage(
             name="drift",
             module=model,
             sampler=drift_sampler(histories, config.drift, config.seed),
             loss=self._loss,
             counts=lambda batch: {"events": batch.events},
-            validate=lambda: validate_likelihood(model, batches, self.worker.device),
+            validate=lambda: validate_likelihood(
+                model, batches, self.worker.rank, self.worker.world_size, self.worker.device
+            ),
             epochs=config.drift.epochs,
             learning_rate=config.drift.learning_rate,
             batch_size=config.drift.batch_users,
@@ -170,19 +172,23 @@ class _Run:
         training = self.config.training
         if validate_every_epochs is not None:
             training = training.model_copy(update={"validate_every_epochs": validate_every_epochs})
-        restore = partial(self._restore, stage) if self.snapshot.progress.stage == stage.name else None
+        restore = self._resume(stage) if self.snapshot.progress.stage == stage.name else None
         fit_stage(stage, training, self.worker, self.snapshot, self.config.seed, restore)
 
-    def _restore(self, stage: Stage, engine: Any) -> None:
-        """Engine state of the same world size; otherwise the portable weights with a fresh optimiser."""
+    def _resume(self, stage: Stage) -> Callable[[Any], None]:
+        """What gives an engine its state back: of the same world size, or the portable weights and a fresh optimiser.
+
+        The portable weights are put into the module now: an engine copies its master weights from there when it is
+        initialised, and would undo later changes at its first step.
+        """
         assert self.folder is not None
-        saved = self.snapshot.progress
+        saved, folder = self.snapshot.progress, self.folder / "current" / "deepspeed"
         self.worker.tell(Update(stage.name, 0, 1, note=f"resuming after epoch {saved.epoch}"))
         if saved.world_size == self.worker.world_size:
-            engine.load_checkpoint(str(self.folder / "current" / "deepspeed"), tag="engine", load_module_strict=False)
-        else:
-            load_adapter_state(stage.module, self.snapshot.weights)
+            return lambda engine: engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
+        load_adapter_state(stage.module, self.snapshot.weights)
         saved.world_size = self.worker.world_size
+        return lambda engine: None
 
     def _loss(self, engine: Any, batch: Any) -> torch.Tensor:
         total: torch.Tensor = engine(batch.to(self.worker.device)).total

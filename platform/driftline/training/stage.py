@@ -16,7 +16,7 @@ from driftline.config import TrainingConfig
 from driftline.errors import TrainingError
 from driftline.models.adapters import adapter_state, load_adapter_state
 from driftline.training.checkpoints import Snapshot, Weights
-from driftline.training.deepspeed_config import deepspeed_dict, initialize
+from driftline.training.deepspeed_config import deepspeed_dict, initialize, release
 from driftline.training.progress import Update, post
 
 POST_EVERY_S = 0.5
@@ -127,6 +127,8 @@ def fit_stage(
         stage.batch_size,
         worker.world_size,
     )
+    trainable = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in stage.module.parameters())
     engine = initialize(stage.module.to(worker.device), options)
     progress = snapshot.progress
     if restore is None:
@@ -137,8 +139,6 @@ def fit_stage(
     else:
         restore(engine)
         best_figures = progress.finished.get(stage.name, {})
-    trainable = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in stage.module.parameters())
     worker.tell(
         Update(
             stage.name,
@@ -190,9 +190,10 @@ def _train_epoch(stage: Stage, engine: Any, worker: Worker, epoch: int, steps_pe
     units: dict[str, int] = {}
     for step, batch in enumerate(stage.sampler.epoch(epoch, worker.rank, worker.world_size), start=1):
         loss = stage.loss(engine, batch)
-        if not torch.isfinite(loss):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise TrainingError(
-                f"stage {stage.name}: loss is {float(loss)} at epoch {epoch + 1}, step {step}; lower the learning rate"
+                f"stage {stage.name}: loss is {value} at epoch {epoch + 1}, step {step}; lower the learning rate"
             )
         engine.backward(loss)
         engine.step()
@@ -202,14 +203,14 @@ def _train_epoch(stage: Stage, engine: Any, worker: Worker, epoch: int, steps_pe
         if elapsed >= POST_EVERY_S:
             rates = {f"{unit}/s": count * worker.world_size / elapsed for unit, count in units.items()}
             done = epoch * steps_per_epoch + step
-            worker.tell(Update(stage.name, done, stage.epochs * steps_per_epoch, epoch + 1, float(loss), rates))
+            worker.tell(Update(stage.name, done, stage.epochs * steps_per_epoch, epoch + 1, value, rates))
             posted_at, units = time.monotonic(), {}
 
 
 def _finish(stage: Stage, snapshot: Snapshot, engine: Any) -> None:
     """Leave the best weights in the module, on every rank, and let go of the engine's hooks."""
     best: Weights = snapshot.best or adapter_state(stage.module)
-    engine.destroy()
+    release(engine)
     load_adapter_state(stage.module, best)
     stage.module.eval()
     snapshot.done[stage.name] = best

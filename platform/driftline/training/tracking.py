@@ -40,8 +40,10 @@ class Tracker:
             self._client.log_metric(self.run_id, name, value, step=update.step)
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Log final figures and close the run."""
+        """Log the figures of the finished bundle (those of the stages are there) and close the run."""
         for name, value in metrics.items():
+            if not name.startswith("validation/"):
+                continue
             self._client.log_metric(self.run_id, name.replace("@", "_at_"), value)
         self._client.set_terminated(self.run_id)
 

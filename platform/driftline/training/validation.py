@@ -5,6 +5,7 @@ Shape legend: T targets, D width, N items.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from driftline.models.text_tower import TextAligner, Tokenizer
 from driftline.sequences.batches import Batch, History, collate, window
 
 BATCH_TARGETS = 128
+
+Item = TypeVar("Item")
 
 
 def mean_over_ranks(sums: dict[str, float], count: float, device: torch.device) -> dict[str, float]:
@@ -40,9 +43,20 @@ class RankingTargets:
     def __len__(self) -> int:
         return len(self.targets_T)
 
-    def shard(self, rank: int, world_size: int) -> "RankingTargets":
-        """Every ``world_size``-th target."""
-        return RankingTargets(self.histories[rank::world_size], self.targets_T[rank::world_size])
+
+def in_step(batches: Sequence[Item], rank: int, world_size: int) -> list[tuple[Item, bool]]:
+    """This rank's batches, equally many on every rank; false marks a repetition, which must not count.
+
+    Under ZeRO-3 every forward pass gathers weights from all ranks: one that makes fewer passes would hang the others.
+    """
+    filled = -(-len(batches) // world_size) * world_size
+    return [(batches[n % len(batches)], n < len(batches)) for n in range(rank, filled, world_size)]
+
+
+def slices(count: int, world_size: int) -> list[slice]:
+    """``count`` targets in batches that keep every rank busy."""
+    size = min(BATCH_TARGETS, -(-count // world_size))
+    return [slice(start, start + size) for start in range(0, count, max(size, 1))]
 
 
 def seen_items(histories: Sequence[History], num_items: int) -> NDArray[np.bool_]:
@@ -64,30 +78,40 @@ def neural_scores(model: Recommender, histories: Sequence[History], device: torc
 
 
 def validate_ranking(
-    model: Recommender, shard: RankingTargets, device: torch.device, mask_seen: bool
+    model: Recommender,
+    targets: RankingTargets,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    mask_seen: bool,
 ) -> dict[str, float]:
-    """NDCG@10 and HR@10 of the neural score alone, over all ranks' shards."""
-    sums = {"NDCG@10": 0.0, "HR@10": 0.0}
-    for start in range(0, len(shard), BATCH_TARGETS):
-        histories = shard.histories[start : start + BATCH_TARGETS]
+    """NDCG@10 and HR@10 of the neural score alone; the ranks share the targets."""
+    sums, count = {"NDCG@10": 0.0, "HR@10": 0.0}, 0
+    for part, counts in in_step(slices(len(targets), world_size), rank, world_size):
+        histories, targets_T = targets.histories[part], targets.targets_T[part]
         scores_BN = neural_scores(model, histories, device)
         excluded_BN = seen_items(histories, scores_BN.shape[1]) if mask_seen else np.zeros(scores_BN.shape, dtype=bool)
-        ranks = mid_ranks(scores_BN, shard.targets_T[start : start + BATCH_TARGETS], excluded_BN)
-        sums["NDCG@10"] += float(ndcg(ranks).sum())
-        sums["HR@10"] += float(hit_rate(ranks).sum())
-    return mean_over_ranks(sums, len(shard), device)
+        ranks = mid_ranks(scores_BN, targets_T, excluded_BN)
+        if counts:
+            sums["NDCG@10"] += float(ndcg(ranks).sum())
+            sums["HR@10"] += float(hit_rate(ranks).sum())
+            count += len(ranks)
+    return mean_over_ranks(sums, count, device)
 
 
 @torch.no_grad()
-def validate_likelihood(model: Recommender, batches: Sequence[Batch], device: torch.device) -> dict[str, float]:
-    """Mean log-likelihood of the next item in nats (higher is better), over all ranks' batches."""
+def validate_likelihood(
+    model: Recommender, batches: Sequence[Batch], rank: int, world_size: int, device: torch.device
+) -> dict[str, float]:
+    """Mean log-likelihood of the next item in nats (higher is better); the ranks share the batches."""
     table_ND, bias_N = model.items()
     total, events = 0.0, 0
-    for batch in batches:
+    for batch, counts in in_step(batches, rank, world_size):
         moved = batch.to(device)
         loss = next_item_loss(model.interests(moved, table_ND), table_ND, bias_N, moved, model.mask_seen)
-        total -= float(loss) * batch.events
-        events += batch.events
+        if counts:
+            total -= float(loss) * batch.events
+            events += batch.events
     return mean_over_ranks({"log-likelihood": total}, events, device)
 
 
@@ -102,11 +126,12 @@ def validate_alignment(
     device: torch.device,
 ) -> dict[str, float]:
     """Held-out items: is an item's own collaborative vector among the ten nearest to its text vector?"""
-    mine = held_out[rank::world_size]
-    hits = 0.0
-    for start in range(0, len(mine), BATCH_TARGETS):
-        chosen = mine[start : start + BATCH_TARGETS]
+    hits, count = 0.0, 0
+    for part, counts in in_step(slices(len(held_out), world_size), rank, world_size):
+        chosen = held_out[part]
         similarity = aligner.similarities(tokenizer([texts[i] for i in chosen]).to(device)).float().cpu().numpy()
         ranks = mid_ranks(similarity, chosen, np.zeros(similarity.shape, dtype=bool))
-        hits += float(hit_rate(ranks).sum())
-    return mean_over_ranks({"recall@10": hits}, len(mine), device)
+        if counts:
+            hits += float(hit_rate(ranks).sum())
+            count += len(ranks)
+    return mean_over_ranks({"recall@10": hits}, count, device)
