@@ -13,6 +13,8 @@ from driftline.serving.routes import check_scopes
 from tests.serving.conftest import Service, event, visit
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
+
 OPEN = {"/livez", "/readyz", "/openapi.json", "/docs"}
 SCOPES = {
     ("POST", "/v1/events"): "write",

@@ -12,6 +12,8 @@ from driftline.events.store_schema import served
 from tests.serving.conftest import Service, event, settled, visit
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
+
 WESTERN = [f"i{n}" for n in range(12)]
 ROMANCE = [f"i{n}" for n in range(260, 272)]
 

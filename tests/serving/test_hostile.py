@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.serving.conftest import Service, event
 
+pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
+
 JSON = "application/json"
 POSTS = ("/v1/events", "/v1/recommend", "/v1/rank", "/v1/drift", "/v1/items:batch")
 BODIES = {

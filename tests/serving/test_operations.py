@@ -16,6 +16,8 @@ from driftline.serving.app import AppArgs
 from tests.serving.conftest import Service, application, deploy, settled, visit
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
+
 
 def renamed(bundle: Path, target: Path) -> str:
     """Copy a bundle under another id; returns the id."""

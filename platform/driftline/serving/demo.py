@@ -126,7 +126,7 @@ def show_visit(console: Console, changing: Visit, control: Visit, model: Model) 
         console.print(table)
 
 
-def show_visits(console: Console, visits: Sequence[Visit], model: Model) -> None:
+def show_visits(console: Console, visits: Sequence[Visit]) -> None:
     """All visits in one table."""
     table = Table(title="All visits: P(drift) before and after, and where the change was put")
     for column in ("user", "then", "P before", "P after", "true change", "estimated", "policy after", "new in top 10"):
@@ -149,6 +149,28 @@ def show_visits(console: Console, visits: Sequence[Visit], model: Model) -> None
         "seed, not picked; change points are event numbers.",
         highlight=False,
     )
+
+
+def plot_visits(visits: Sequence[Visit], path: Path) -> None:
+    """Draw P(drift) by events since the change point, changing and control visits side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), sharey=True)
+    for axis, drifted, title in zip(axes, (True, False), ("users who change", "users who do not"), strict=True):
+        for visit in visits:
+            if visit.stream.drifted == drifted:
+                events = [count - visit.stream.change_point for count, _ in visit.course]
+                axis.plot(events, [p for _, p in visit.course], marker=".", label=f"user {visit.stream.user}")
+        axis.axvline(0, color="grey", linewidth=1, linestyle=":")
+        axis.set(title=title, xlabel="events since the change point", ylim=(-0.02, 1.02))
+        axis.legend(fontsize="small")
+    axes[0].set_ylabel("P(drift)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 def _listed(titles: Sequence[str]) -> str:
