@@ -84,7 +84,7 @@ def verdict(assessment: Assessment, request_id: str) -> DriftVerdictOut:
         change_point=report.change_point,
         statistic=[finite_or_none(value) for value in report.statistic],
         p_drift_by_event=[float(value) for value in report.p_drift_by_event],
-        verdict="unchanged" if report.change_point is None else "changed",
+        verdict="changed" if report.alarm else "unchanged",
         alarm=report.alarm,
         evidence=EvidenceOut(
             before=titles[max(0, border - EVIDENCE_ITEMS) : border],

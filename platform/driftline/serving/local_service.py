@@ -1,7 +1,6 @@
 """The service as processes of this machine: started, awaited, and ended by their own process ids."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -82,7 +81,7 @@ class LocalService:
             return
         family = _family(self.process.pid)
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()
             try:
                 self.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
