@@ -19,7 +19,7 @@ from driftline.events.store import Store
 from driftline.samples import fetch_all
 from driftline.sequences.dataset import load_dataset
 from driftline.serving.auth import create_key
-from driftline.serving.demo import Steps, plot_visits, show_visit, show_visits, visit_all
+from driftline.serving.demo import Steps, plot_visits, show_pair, show_visits, visit_all
 from driftline.serving.local_service import LocalService
 from driftline.terminal import working
 
@@ -56,7 +56,7 @@ def main(
         with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
             played = visit_all(client, model, dataset, visits, tell)
         tell("the service stops")
-    show_visit(console, played[0], played[1], model)
+    show_pair(console, played, model)
     show_visits(console, played)
     plot_visits(played, folder / "visits.png")
     console.print(f"plot: {folder / 'visits.png'}", highlight=False, soft_wrap=True)

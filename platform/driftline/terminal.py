@@ -1,5 +1,6 @@
 """Long work on a screen: alive on a terminal, a plain line every few seconds in a log."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from rich.progress import Progress
 
 LOG_EVERY_S = 5.0
 POLL_S = 0.5
+FIGURES = re.compile(r"[\d.,]+")
 
 
 class LogLines:
@@ -37,7 +39,10 @@ class LogLines:
 
 @contextmanager
 def working(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """Show that something goes on. Yields a function that changes what is said."""
+    """Show that something goes on. Yields a function that changes what is said.
+
+    In a log, a text that differs from the one before in its figures only waits until a line is due.
+    """
     if console.is_terminal:
         with console.status(what) as status:
             yield status.update
@@ -50,10 +55,17 @@ def working(console: Console, what: str) -> Iterator[Callable[[str], None]]:
             lines.tick()
 
     thread = threading.Thread(target=beat, name="driftline-working", daemon=True)
+    said = [what]
+
+    def tell(text: str) -> None:
+        if lines.is_due or FIGURES.sub("", text) != FIGURES.sub("", said[0]):
+            lines.say(text)
+            said[0] = text
+
     lines.say(what)
     thread.start()
     try:
-        yield lines.say
+        yield tell
     finally:
         stop.set()
         thread.join(timeout=10)

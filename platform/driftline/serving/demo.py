@@ -99,31 +99,38 @@ def visit_all(
     ]
 
 
-def show_visit(console: Console, changing: Visit, control: Visit, model: Model) -> None:
-    """One changing visit beside its control: the course of P(drift) and the lists before and after."""
-    for visit, name in ((changing, "A user who changes"), (control, "A user who does not")):
-        stream = visit.stream
-        who = f"user {stream.user}" + (
-            f", from event {stream.change_point + 1} on user {stream.other}" if stream.other else ""
-        )
-        console.print(f"\n[bold]{name}[/bold] ({who})", highlight=False)
-        titles = [model.titles[model.item_ids[item]] for item in stream.items]
-        k = stream.change_point
-        console.print(f"  watched before: {_listed(titles[max(0, k - 5) : k])}", highlight=False)
-        console.print(f"  watched after:  {_listed(titles[-5:])}", highlight=False)
-        console.print(
-            "  P(drift):       " + "  ".join(f"{events}: {p:.2f}" for events, p in visit.course), highlight=False
-        )
-        console.print(
-            f"  policy:         {visit.before.policy} -> {visit.after.policy}: {visit.after.reason}", highlight=False
-        )
-        table = Table(box=None, pad_edge=False, padding=(0, 3))
-        table.add_column(f"  top 10 after {visit.before.events} events")
-        table.add_column(f"top 10 after {visit.after.events} events")
-        old = set(visit.before.titles)
-        for before, after in zip(visit.before.titles, visit.after.titles, strict=True):
-            table.add_row(f"  {before}", after if after in old else f"[bold]{after}[/bold]")
-        console.print(table)
+def show_pair(console: Console, visits: Sequence[Visit], model: Model) -> None:
+    """The first changing visit whose policy changed (the first of all, if none did), and its control visit."""
+    changing = [number for number, visit in enumerate(visits) if visit.stream.drifted]
+    noticed = [number for number in changing if visits[number].after.policy != visits[number].before.policy]
+    first = (noticed or changing)[0]
+    console.print(f"\n{len(noticed)} of {len(changing)} changing users got another policy; here is the first of them.")
+    _show_visit(console, visits[first], "A user who changes", model)
+    _show_visit(console, visits[first + 1], "The same user, not changing", model)
+
+
+def _show_visit(console: Console, visit: Visit, name: str, model: Model) -> None:
+    """The course of P(drift), the policy, and the lists before and after."""
+    stream, k = visit.stream, visit.stream.change_point
+    then = f", from event {k + 1} on the events of user {stream.other}" if stream.other else ""
+    titles = [model.titles[model.item_ids[item]] for item in stream.items]
+    estimated = "none" if visit.after.change_point is None else str(visit.after.change_point + 1)
+    lines = {
+        "watched before": "; ".join(titles[max(0, k - 5) : k]),
+        "watched after": "; ".join(titles[-5:]),
+        "P(drift) after": "  ".join(f"{events}: {p:.2f}" for events, p in visit.course),
+        "change at event": f"{k + 1 if stream.drifted else 'none'}, estimated {estimated}",
+        "policy": f"{visit.before.policy} -> {visit.after.policy}: {visit.after.reason}",
+    }
+    console.print(f"\n[bold]{name}[/bold] (user {stream.user}{then})", highlight=False)
+    for label, text in lines.items():
+        console.print(f"  {label:<16} {text}", highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 3))
+    table.add_column(f"  top 10 after {visit.before.events} events")
+    table.add_column(f"top 10 after {visit.after.events} events")
+    for before, after in zip(visit.before.titles, visit.after.titles, strict=True):
+        table.add_row(f"  {before}", after)
+    console.print(table)
 
 
 def show_visits(console: Console, visits: Sequence[Visit]) -> None:
@@ -146,7 +153,7 @@ def show_visits(console: Console, visits: Sequence[Visit]) -> None:
     console.print(table)
     console.print(
         "Users are held out: neither the ranker nor the drift part has seen an event of theirs. They are drawn by the "
-        "seed, not picked; change points are event numbers.",
+        "seed, not picked. Each history is played in the order of drift.event_order; change points are event numbers.",
         highlight=False,
     )
 
@@ -171,7 +178,3 @@ def plot_visits(visits: Sequence[Visit], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
-
-
-def _listed(titles: Sequence[str]) -> str:
-    return "; ".join(titles)
