@@ -64,6 +64,9 @@ def test_the_report_counts_rows(tmp_path: Path) -> None:
     dataset = load_dataset(config_of(tmp_path, rows, max_rejected_fraction=0.2))
     events = {"rows": 9, "rejected": 1, "duplicates": 1, "events": 7, "users": 2}
     assert dataset.report == events | {"items": 4, "rejected items": 0, "items without a catalogue row": 1}
+    assert [(Path(r.file).name, r.line, r.reason.startswith("value: 'many'")) for r in dataset.rejected] == [
+        ("log.inter", 10, True)
+    ]
 
 
 def test_too_many_malformed_rows_stop_the_job_with_the_first_of_them(tmp_path: Path) -> None:

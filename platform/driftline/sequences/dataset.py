@@ -26,6 +26,7 @@ from driftline.events.splits import (
     user_part,
     without_users,
 )
+from driftline.events.tables import Rejection
 from driftline.samples import fetch_movielens
 from driftline.sequences.batches import History
 
@@ -66,6 +67,8 @@ class Dataset:
         sha256 of what was read: bundles remember it.
     report
         Counts worth telling: rows read, rejected, duplicates, items without a catalogue row.
+    rejected
+        Malformed rows of the event and item files, with file, line and reason.
     """
 
     events: pd.DataFrame
@@ -73,6 +76,7 @@ class Dataset:
     split: Split
     fingerprint: str
     report: dict[str, int]
+    rejected: Sequence[Rejection] = ()
 
     @cached_property
     def users(self) -> list[str]:
@@ -136,10 +140,12 @@ def load_dataset(config: Config) -> Dataset:
         "events": len(log.events),
         "users": int(log.events[Events.USER].nunique()),
         "items": len(catalog.ids),
-        "rejected items": rejected_items,
+        "rejected items": len(rejected_items),
         "items without a catalogue row": len(catalog.unlisted),
     }
-    return Dataset(log.events, catalog, split, _fingerprint(log.events, catalog), report)
+    return Dataset(
+        log.events, catalog, split, _fingerprint(log.events, catalog), report, [*read.rejected, *rejected_items]
+    )
 
 
 def ranking_split(dataset: Dataset, config: Config) -> Split:
@@ -152,12 +158,12 @@ def ranking_split(dataset: Dataset, config: Config) -> Split:
     return dataset.split
 
 
-def _catalog(config: Config, files: Files, events: pd.DataFrame) -> tuple[Catalog, int]:
-    """The catalogue and the number of malformed item rows."""
-    items, rejected = pd.DataFrame({Items.ITEM: []}, dtype=str), 0
+def _catalog(config: Config, files: Files, events: pd.DataFrame) -> tuple[Catalog, Sequence[Rejection]]:
+    """The catalogue and the malformed item rows."""
+    items, rejected = pd.DataFrame({Items.ITEM: []}, dtype=str), list[Rejection]()
     if files.items:
         table = read_items(files.items)
-        items, rejected = table.items, len(table.rejected)
+        items, rejected = table.items, table.rejected
     max_chars = config.text.max_facts_chars
     catalog = build_catalog(
         items,

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from driftline.config import Config
 from driftline.errors import TrainingError
+from driftline.events.readers import write_rejections
 from driftline.models.build import base_model
 from driftline.registry.bundle import open_bundle
 from driftline.sequences.dataset import load_dataset
@@ -78,6 +79,13 @@ def train(config: Config, console: Console, resume: str | None = None, target: P
     connect()
     tracker = Tracker(config, run_name)
     console.print(f"run [bold]{run_name}[/bold]  seed {config.seed}  {runs / run_name}", highlight=False)
+    if dataset.rejected:
+        listed = runs / f"{run_name}-rejected.jsonl"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        write_rejections(dataset, listed)
+        console.print(
+            f"{len(dataset.rejected)} malformed rows are left out; they are listed in {listed}", highlight=False
+        )
     try:
         checkpoint = _fit(config, run_name, tracker, console)
         with checkpoint.as_directory() as folder:
