@@ -75,7 +75,7 @@ def test_concurrent_calls_fetch_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     for thread in threads:
         thread.join()
     assert samples.fetch_movielens(tmp_path).is_dir()
-    assert capsys.readouterr().err.count("downloading MovieLens-100K (recbole==1.2.1 from PyPI) ...\n") == 1
+    assert capsys.readouterr().err.count("downloading MovieLens-100K (recbole==1.2.1 from PyPI)\n") == 1
 
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
@@ -166,7 +166,8 @@ def test_the_command_fetches_everything_and_the_model_loads_plainly(tmp_path: Pa
         f"MovieLens-100K         {tmp_path}/data/ml-100k",
         f"SmolLM2-135M-Instruct  {directory}",
     ]
-    assert "converting SmolLM2-135M-Instruct to safetensors (about 30 s, once) ... 4 s" in result.stderr
+    assert "converting SmolLM2-135M-Instruct to safetensors (about 30 s, once)" in result.stderr
+    assert "… working" in result.stderr
     assert not list(directory.glob("*.gguf"))
     assert "Apache License" in (directory / "LICENSE").read_text("utf-8")
 
