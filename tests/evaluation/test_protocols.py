@@ -135,7 +135,7 @@ def test_report_as_table_and_json(dataset: Dataset) -> None:
     console.print(table(result, note="A note."))
     text = console.export_text()
     assert "leave-one-out: 4 targets" in text
-    assert "0.875 (" in text  # NDCG@10 of `good`
+    assert " .875 " in text  # NDCG@10 of `good`
     assert "ties get the" in text
     parsed = json.loads(json.dumps(as_json(result)))
     assert [model["model"] for model in parsed["models"]] == ["good", "bad"]

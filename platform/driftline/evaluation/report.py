@@ -10,7 +10,7 @@ from driftline.evaluation.protocols import ProtocolResult
 
 FOOTNOTE = (
     "Order: (timestamp, position in the file), stable. Candidates: the whole catalogue minus the history; ties get the "
-    "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
+    "middle of their ranks. cov. = coverage@10. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
 )
 
 
@@ -20,16 +20,21 @@ def table(result: ProtocolResult, note: str = "") -> Table:
     sheet.add_column("model", no_wrap=True)
     for metric in METRICS:
         sheet.add_column(metric, justify="right", no_wrap=True)
-    sheet.add_column("coverage", justify="right")
+    sheet.add_column("cov.", justify="right", no_wrap=True)
     best = {metric: max(m.metrics[metric].mean for m in result.models) for metric in METRICS}
     for model in result.models:
         cells = []
         for metric in METRICS:
             interval = model.metrics[metric]
-            text = f"{interval.mean:.3f} ({interval.low:.3f}-{interval.high:.3f})"
+            text = f"{_short(interval.mean)} {_short(interval.low)}-{_short(interval.high)}"
             cells.append(f"[bold]{text}[/bold]" if interval.mean == best[metric] else text)
         sheet.add_row(model.model, *cells, f"{model.beyond['coverage@10']:.2f}")
     return sheet
+
+
+def _short(figure: float) -> str:
+    """Three decimals without a leading zero, so that the table fits 80 columns."""
+    return f"{figure:.3f}".removeprefix("0")
 
 
 def as_json(result: ProtocolResult) -> dict[str, Any]:
