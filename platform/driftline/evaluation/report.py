@@ -10,7 +10,8 @@ from driftline.evaluation.protocols import ProtocolResult
 
 FOOTNOTE = (
     "Order: (timestamp, position in the file), stable. Candidates: the whole catalogue minus the history; ties get the "
-    "middle of their ranks. cov. = coverage@10. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
+    "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users. "
+    "cov. = coverage@10."
 )
 
 
