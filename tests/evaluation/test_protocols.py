@@ -13,8 +13,9 @@ from rich.console import Console
 
 from driftline.columns import Targets as Columns
 from driftline.config import parse_config
-from driftline.evaluation.protocols import ProtocolResult, ScoreFunction, baselines, evaluate
+from driftline.evaluation.protocols import ProtocolResult, ScoreFunction, evaluate
 from driftline.evaluation.report import as_json, table
+from driftline.models.collaborative import CollaborativeTables
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset
 
@@ -116,7 +117,7 @@ def test_lists_are_as_long_as_the_catalogue_allows(dataset: Dataset) -> None:
 
 
 def test_baselines_are_fitted_on_what_they_are_given() -> None:
-    models = baselines([np.array([0, 1]), np.array([0, 2])], num_items=3)
+    models = baselines_of(CollaborativeTables.fit([np.array([0, 1]), np.array([0, 2])], num_items=3))
     assert list(models) == ["popularity", "ease-recency", "markov"]
     assert models["popularity"]([History(np.array([0]))]).tolist() == [[2, 1, 1]]
     assert models["markov"]([History(np.array([0]))])[0].tolist() == pytest.approx([0, 1 / np.sqrt(2), 1 / np.sqrt(2)])

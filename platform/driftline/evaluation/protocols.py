@@ -74,13 +74,8 @@ class ProtocolResult:
         return user_bootstrap(difference, users)
 
 
-def baselines(sequences: Sequence[NDArray[np.int64]], num_items: int) -> dict[str, ScoreFunction]:
-    """The untrained models that every table shows, fitted on the training sequences."""
-    return baselines_of(CollaborativeTables.fit(sequences, num_items))
-
-
 def baselines_of(tables: CollaborativeTables) -> dict[str, ScoreFunction]:
-    """The same from fitted tables."""
+    """The untrained models that every table shows, from tables fitted on the training sequences."""
 
     def scorer(name: str) -> ScoreFunction:
         return lambda histories: tables.score(name, [history.items for history in histories])
