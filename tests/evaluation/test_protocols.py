@@ -13,7 +13,7 @@ from rich.console import Console
 
 from driftline.columns import Targets as Columns
 from driftline.config import parse_config
-from driftline.evaluation.protocols import ProtocolResult, ScoreFunction, evaluate
+from driftline.evaluation.protocols import ProtocolResult, ScoreFunction, baselines_of, evaluate
 from driftline.evaluation.report import as_json, table
 from driftline.models.collaborative import CollaborativeTables
 from driftline.sequences.batches import History
