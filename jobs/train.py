@@ -25,7 +25,7 @@ def main(
     resume: Annotated[str | None, typer.Option(help="Go on with this run from its newest checkpoint.")] = None,
 ) -> None:
     """Train on Ray Train + DeepSpeed: text tower (LoRA), ranking model, drift model; then write a bundle."""
-    loaded = load_config(config, set_ or [])
+    loaded = load_config(config, set_ or [], for_run=True)
     from driftline.training.trainer import train
 
     console = Console()

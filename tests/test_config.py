@@ -33,19 +33,19 @@ def test_all_faults_are_told_at_once_each_with_field_value_and_valid_choices() -
             trainig={},
             training={"epocs": 3, "num_workers": "two", "deepspeed": {"zero_stage": 7}},
             encoder={"kind": "rnn"},
-            text={"lora": {"rnk": 2, "rank": 0}},
+            text={"adapter": {"rnk": 2, "rank": 0}},
         ),
         "no-separator",
     )
     assert len(faults) == 8
     told = "\n".join(faults)
-    assert "`text.lora.rnk` = 2: unknown key (did you mean `rank`?); valid keys here: rank, alpha, dropout, " in told
+    assert "`text.adapter.rnk` = 2: unknown key (did you mean `rank`?); valid keys here: kind, rank, alpha, dropout, " in told
     assert "`trainig` = {}: unknown key (did you mean `training`?); valid keys here: name, seed, storage, data" in told
     assert "`training.epocs` = 3: unknown key (did you mean `epochs`?)" in told
-    assert "`training.num_workers` = 'two'" in told
+    assert "`training.num_workers`: 'two' is neither a whole number" in told
     assert "`training.deepspeed.zero_stage` = 7: Input should be 0, 1, 2 or 3" in told
     assert "`encoder.kind` = 'rnn': Input should be 'gru', 'lstm', 'transformer', 'llm' or 'mean'" in told
-    assert "`text.lora.rank` = 0" in told
+    assert "`text.adapter.rank` = 0" in told
     assert "--set 'no-separator': write it as section.key=value" in told
 
 
@@ -67,7 +67,7 @@ def test_an_unknown_key_that_resembles_nothing_gets_no_guess() -> None:
         (sample(text=3), "`text` = 3"),
         (sample(encoder=[1]), "`encoder` = [1]"),
         (sample(training=None), "`training` = None"),
-        (sample(text={"lora": {"targets": "q_proj"}}), "`text.lora.targets` = 'q_proj'"),
+        (sample(text={"adapter": {"targets": "q_proj"}}), "`text.adapter.targets`: 'q_proj' is neither"),
         (sample(fusion={"components": ["neural", "x"]}), "`fusion.components.1` = 'x'"),
         (sample(training={"learning_rate": 0}), "`training.learning_rate` = 0"),
         (sample(training={"learning_rate": float("nan")}), "`training.learning_rate` = nan"),
@@ -116,8 +116,8 @@ def test_overrides_are_read_as_yaml() -> None:
             "training.use_gpu=true",
             "text.layers=null",
             "text.base=/models/a=b",
-            "text.lora={rank: 3}",
-            "text.lora.targets=[q_proj, k_proj]",
+            "text.adapter={rank: 3}",
+            "text.adapter.targets=[q_proj, k_proj]",
             "encoder.dropout=.5",
             "storage=/tmp/somewhere",
         ],
@@ -127,7 +127,7 @@ def test_overrides_are_read_as_yaml() -> None:
     assert config.training.use_gpu is True
     assert config.text.layers is None
     assert config.text.base == "/models/a=b"
-    assert (config.text.lora.rank, config.text.lora.targets) == (3, ("q_proj", "k_proj"))
+    assert (config.text.adapter.rank, config.text.adapter.targets) == (3, ("q_proj", "k_proj"))
     assert config.encoder.dropout == 0.5
     assert config.storage == Path("/tmp/somewhere")
 
@@ -162,7 +162,7 @@ def test_a_shipped_file_round_trips(path: Path, tmp_path: Path) -> None:
 
 def test_changed_values_round_trip() -> None:
     tree = sample(
-        storage="/tmp/x", text={"layers": None, "lora": {"targets": ["a", "b"]}}, training={"learning_rate": 1e-7}
+        storage="/tmp/x", text={"layers": None, "adapter": {"targets": ["a", "b"]}}, training={"learning_rate": 1e-7}
     )
     config = parse_config(tree)
     assert Config.model_validate(config.model_dump(mode="json")) == config

@@ -92,7 +92,7 @@ def test_a_submitted_job_uploads_the_code_and_little_else() -> None:
     files: list[Path] = []
     _dir_travel(ROOT, [], lambda path: files.append(path.relative_to(ROOT)), include_gitignore=True)
     uploaded = {path for path in files if (ROOT / path).is_file()}
-    assert {Path("jobs/train.py"), Path("platform/driftline/config.py"), Path("jobs/configs/demo.yaml")} <= uploaded
+    assert {Path("jobs/train.py"), Path("platform/driftline/cli.py"), Path("jobs/configs/demo.yaml")} <= uploaded
     assert not {path.parts[0] for path in uploaded} & {".git", ".venv", "tests", "docs"}
     assert not [path for path in uploaded if path.suffix == ".pyc"]
     assert sum((ROOT / path).stat().st_size for path in uploaded) < 5 * 1024**2

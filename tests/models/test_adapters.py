@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from driftline.config import LoraConfig
+from driftline.config import AdapterConfig
 from driftline.errors import ConfigError
-from driftline.models.adapters import adapter_state, add_lora, load_adapter_state
+from driftline.models.adapters import adapter_state, add_adapter, load_adapter_state
 
 
 def decoder() -> nn.Module:
@@ -18,7 +18,7 @@ def decoder() -> nn.Module:
 
 
 def test_only_the_adapter_is_trainable() -> None:
-    adapted = add_lora(decoder(), LoraConfig(rank=4))
+    adapted = add_adapter(decoder(), AdapterConfig(rank=4))
     trainable = {name: p.shape for name, p in adapted.named_parameters() if p.requires_grad}
     assert len(trainable) == 2 * 2 * 2  # layers, targets, A and B
     assert all("lora_" in name and ("q_proj" in name or "v_proj" in name) for name in trainable)
@@ -26,12 +26,12 @@ def test_only_the_adapter_is_trainable() -> None:
 
 
 def test_an_unknown_target_is_a_configuration_error_that_names_the_valid_ones() -> None:
-    with pytest.raises(ConfigError, match=r"text.lora.targets.*\['query'\]; valid: .*k_proj.*q_proj"):
-        add_lora(decoder(), LoraConfig(targets=("query", "v_proj")))
+    with pytest.raises(ConfigError, match=r"text.adapter.targets.*\['query'\]; valid: .*k_proj.*q_proj"):
+        add_adapter(decoder(), AdapterConfig(targets=("query", "v_proj")))
 
 
 def test_state_round_trip_makes_two_adapters_equal() -> None:
-    one, other = add_lora(decoder(), LoraConfig()), add_lora(decoder(), LoraConfig())
+    one, other = add_adapter(decoder(), AdapterConfig()), add_adapter(decoder(), AdapterConfig())
     with torch.no_grad():
         for parameter in one.parameters():
             if parameter.requires_grad:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from driftline.config import LoraConfig, TextConfig
+from driftline.config import AdapterConfig, TextConfig
 from driftline.errors import ConfigError
 from driftline.models.adapters import adapter_state, load_adapter_state
 from driftline.models.text_tower import (
@@ -36,7 +36,7 @@ def tokenizer(base: Path) -> Tokenizer:
 
 def build(base: Path, seed: int = 0) -> TextTower:
     torch.manual_seed(seed)
-    return TextTower.build(base, TextConfig(layers=2, lora=LoraConfig(rank=2)), DIM).eval()
+    return TextTower.build(base, TextConfig(layers=2, adapter=AdapterConfig(rank=2)), DIM).eval()
 
 
 @pytest.fixture(scope="module")

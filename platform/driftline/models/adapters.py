@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from driftline.config import LoraConfig
+from driftline.config import AdapterConfig
 from driftline.errors import ConfigError
 
 
-def add_lora(backbone: nn.Module, config: LoraConfig) -> nn.Module:
+def add_adapter(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
     """Freeze the backbone and put LoRA (Hu et al. 2022) on the named projections.
 
     Raises
@@ -17,10 +17,16 @@ def add_lora(backbone: nn.Module, config: LoraConfig) -> nn.Module:
     """
     import peft
 
+    if isinstance(config.targets, str):  # published defaults of the architecture
+        targets: list[str] | str | None = None if config.targets == "auto" else config.targets
+        return peft.get_peft_model(
+            backbone,
+            peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets),
+        )
     linear = {name.rsplit(".", 1)[-1] for name, module in backbone.named_modules() if isinstance(module, nn.Linear)}
     unknown = sorted(set(config.targets) - linear)
     if unknown:
-        raise ConfigError([f"`text.lora.targets`: no module is called {unknown}; valid: {', '.join(sorted(linear))}"])
+        raise ConfigError([f"`text.adapter.targets`: no module is called {unknown}; valid: {', '.join(sorted(linear))}"])
     return peft.get_peft_model(
         backbone,
         peft.LoraConfig(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from driftline.config import Config, EncoderConfig, HeadsConfig
-from driftline.models.adapters import add_lora
+from driftline.models.adapters import add_adapter
 from driftline.models.item_table import ItemTable
 from driftline.models.recommender import Recommender
 from driftline.models.text_tower import TextTower, load_backbone
@@ -47,6 +47,6 @@ def _recommender(
     decoder: torch.nn.Module | None = None
     if encoder.kind == "llm":
         checkpointing = config.training.deepspeed.gradient_checkpointing
-        decoder = add_lora(load_backbone(base_model(config), encoder.layers, checkpointing), config.text.lora)
+        decoder = add_adapter(load_backbone(base_model(config), encoder.layers, checkpointing), config.text.adapter)
     items = ItemTable(text_vectors_NT, known_N, encoder.dim, encoder.id_dropout)
     return Recommender(items, UserEncoder(encoder, decoder), heads, mask_seen=encoder.mask_seen)

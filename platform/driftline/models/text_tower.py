@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from driftline.catalog.text import clean
 from driftline.config import TextConfig
 from driftline.errors import ConfigError
-from driftline.models.adapters import add_lora
+from driftline.models.adapters import add_adapter
 
 
 class Tokens(NamedTuple):
@@ -102,7 +102,7 @@ class TextTower(nn.Module):
     @classmethod
     def build(cls, base: str | Path, config: TextConfig, dim: int, gradient_checkpointing: bool = False) -> "TextTower":
         """Load the base, cut it to its first layers, and add LoRA."""
-        backbone = add_lora(load_backbone(base, config.layers, gradient_checkpointing), config.lora)
+        backbone = add_adapter(load_backbone(base, config.layers, gradient_checkpointing), config.adapter)
         return cls(backbone, dim, config.temperature)
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -254,11 +254,16 @@ class AlignmentSampler:
             return 0
         return max(1, len(self._eligible) // (self._batch_size * world_size))
 
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tokens, Tensor]]:
-        """Batches of one epoch for one rank: item order is random, an incomplete last batch is dropped."""
+    def epoch(
+        self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0
+    ) -> Iterator[tuple[Tokens, Tensor]]:
+        """Batches of one epoch for one rank, from its batch number ``start`` on.
+
+        Item order is random, an incomplete last batch is dropped.
+        """
         order = np.random.default_rng([self._seed, epoch]).permutation(self._eligible)
         size = min(self._batch_size, len(order) // world_size)
-        for number in range(self.batches_per_epoch(world_size)):
-            start = (number * world_size + rank) * size
-            chosen = order[start : start + size]
+        for number in range(start, self.batches_per_epoch(world_size)):
+            first = (number * world_size + rank) * size
+            chosen = order[first : first + size]
             yield self._tokenizer([self._texts[i] for i in chosen]), torch.from_numpy(chosen)

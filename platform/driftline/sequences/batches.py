@@ -127,13 +127,13 @@ class CropSampler:
     random_start: bool = False
     drop_times: float = 0.5
 
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """Batches of one epoch for one rank."""
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch for one rank, from its batch number ``start`` on."""
         rng = np.random.default_rng([self.seed, epoch])
         crops = [self._crop(h, rng) for h in self.histories if len(h) >= 2]
         groups = self._groups([len(c) for c in crops], rng)
         usable = len(groups) - len(groups) % world_size if len(groups) >= world_size else 0
-        for number in range(rank, usable, world_size):
+        for number in range(rank + start * world_size, usable, world_size):
             yield collate([crops[i] for i in groups[number]])
 
     def batches_per_epoch(self, world_size: int = 1) -> int:

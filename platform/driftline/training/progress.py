@@ -58,6 +58,7 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._updates: list[dict[str, Any]] = []
+        self._failures: list[tuple[int, str, bool]] = []
 
     def post(self, update: dict[str, Any]) -> None:
         """Leave an update."""
@@ -67,6 +68,14 @@ class ProgressBoard:
         """Take all updates that nobody took yet."""
         taken, self._updates = self._updates, []
         return taken
+
+    def fail(self, rank: int, trace: str, is_final: bool) -> None:
+        """Leave a rank's traceback; a final failure would only repeat itself if it were tried again."""
+        self._failures.append((rank, trace, is_final))
+
+    def failures(self) -> list[tuple[int, str, bool]]:
+        """All failures of the run, in the order in which they happened."""
+        return self._failures
 
 
 def post(board: Any, update: Update) -> None:

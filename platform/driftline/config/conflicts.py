@@ -1,0 +1,92 @@
+"""What two settings cannot be together: each sentence names the keys, the values and the way out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from driftline.config.run import Config
+
+
+def conflicts(config: Config) -> list[str]:
+    """Every impossible combination of a configuration whose single values are valid."""
+    return [*_storage(config), *_data(config), *_deepspeed(config), *_adapter(config)]
+
+
+def missing_paths(config: Config) -> list[str]:
+    """Every input that a run would read and that is not there."""
+    named = {
+        "data.interactions": config.data.interactions,
+        "data.items": config.data.items,
+        "data.graph": config.data.graph,
+        "data.links": config.data.links,
+    }
+    faults = [f"`{key}` = {path}: no such file" for key, path in named.items() if path and not path.is_file()]
+    if config.text.base != "smollm2-135m" and not Path(config.text.base).expanduser().is_dir():
+        faults.append(
+            f"`text.base` = {config.text.base}: no such model directory; give one, or smollm2-135m (fetched when needed)"
+        )
+    return faults
+
+
+def _storage(config: Config) -> Iterator[str]:
+    if not config.storage.is_absolute():
+        yield f"storage={config.storage} must be an absolute path: a submitted job runs in a temporary copy"
+    place = config.training.checkpoints.storage
+    if place and "://" not in place and not Path(place).expanduser().is_absolute():
+        yield f"training.checkpoints.storage={place} must be an absolute path or a URI such as s3://bucket/runs"
+
+
+def _data(config: Config) -> Iterator[str]:
+    if config.data.repeat_consumption and (config.encoder.mask_seen or config.drift.encoder.mask_seen):
+        yield "data.repeat_consumption=true: set encoder.mask_seen and drift.encoder.mask_seen to false"
+
+
+def _deepspeed(config: Config) -> Iterator[str]:
+    options, use_gpu = config.training.deepspeed, config.training.use_gpu
+    stage = options.zero_stage
+    if options.precision == "fp16" and not use_gpu:
+        yield "training.deepspeed.precision=fp16 needs training.use_gpu=true; on CPU choose fp32 or bf16"
+    if options.offload_optimizer != "none" and stage == 0:
+        yield (
+            f"training.deepspeed.offload_optimizer={options.offload_optimizer} needs sharded optimiser states: "
+            "set training.deepspeed.zero_stage to 1, 2 or 3"
+        )
+    if options.offload_optimizer == "nvme" and stage in (1, 2):
+        yield (
+            f"training.deepspeed.offload_optimizer=nvme needs training.deepspeed.zero_stage=3 (it is {stage}); "
+            "or choose cpu"
+        )
+    if options.offload_parameters != "none" and stage != 3:
+        yield (
+            f"training.deepspeed.offload_parameters={options.offload_parameters} needs "
+            f"training.deepspeed.zero_stage=3 (it is {stage}): only there are weights sharded"
+        )
+    if "nvme" in (options.offload_optimizer, options.offload_parameters) and options.nvme_path is None:
+        yield "training.deepspeed.nvme_path is missing: offloading to nvme needs a folder on a fast local disk"
+    if not use_gpu and {options.offload_optimizer, options.offload_parameters} != {"none"}:
+        yield (
+            "training.deepspeed.offload_optimizer and offload_parameters: without a GPU there is nothing to offload "
+            "from; set training.use_gpu=true, or leave them out"
+        )
+    if options.persistence_threshold is not None and stage != 3:
+        yield (
+            "training.deepspeed.persistence_threshold only means something with training.deepspeed.zero_stage=3 "
+            f"(it is {stage}): leave it out"
+        )
+
+
+def _adapter(config: Config) -> Iterator[str]:
+    kind, options = config.text.adapter.kind, config.training.deepspeed
+    if kind == "qlora" and not config.training.use_gpu:
+        yield "text.adapter.kind=qlora needs training.use_gpu=true: its 4-bit kernels are CUDA only; choose lora on CPU"
+    if kind == "qlora" and options.zero_stage == 3:
+        yield "text.adapter.kind=qlora: 4-bit weights cannot be sharded; set training.deepspeed.zero_stage to 0, 1 or 2"
+    if kind == "adalora" and options.zero_stage != 0:
+        yield (
+            f"text.adapter.kind=adalora needs training.deepspeed.zero_stage=0 (it is {options.zero_stage}): it reads "
+            "whole gradients between backward and step, which ZeRO 1-3 do not leave; or choose lora"
+        )
+    if kind == "prefix" and options.gradient_checkpointing:
+        yield (
+            "text.adapter.kind=prefix cannot be trained with training.deepspeed.gradient_checkpointing=true: "
+            "the prefix is a key-value cache; switch one of them off"
+        )

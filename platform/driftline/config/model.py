@@ -1,0 +1,176 @@
+"""Sections that say what is read and what is built: data, text tower, encoders, heads, fusion, drift, ranking."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from driftline.config.base import Section
+
+EncoderKind = Literal["gru", "lstm", "transformer", "llm", "mean"]
+AdapterKind = Literal["lora", "dora", "rslora", "qlora", "adalora", "ia3", "prefix", "full"]
+
+
+class DataConfig(Section):
+    """What is read. ``sample`` names fetched data; otherwise give ``interactions`` (and the rest if there is any)."""
+
+    sample: Literal["ml-100k"] | None = None
+    interactions: Path | None = None
+    """Event file: .inter, .csv, .jsonl or .parquet."""
+    items: Path | None = None
+    graph: Path | None = None
+    """Knowledge-graph triples (.kg)."""
+    links: Path | None = None
+    """Item to graph entity (.link)."""
+    columns: dict[str, str | None] = {}
+    """Input column -> Driftline column (``columns.Events``); null ignores the input column."""
+    repeat_consumption: bool = False
+    """Whether an item can be recommended again; where it is off, seen items are masked."""
+    max_rejected_fraction: float = Field(0.01, ge=0, le=1)
+    """Stop if more than this share of the rows is malformed; fewer are counted and listed."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataConfig":
+        if (self.sample is None) == (self.interactions is None):
+            raise ValueError("give exactly one of `sample` (valid: ml-100k) and `interactions` (a file)")
+        if (self.graph is None) != (self.links is None):
+            raise ValueError("`graph` and `links` belong together: give both or neither")
+        return self
+
+
+class AdapterConfig(Section):
+    """What of the language model is trained: an adapter on frozen weights, or all of it."""
+
+    kind: AdapterKind = "lora"
+    """lora (Hu et al. 2022), dora (Liu et al. 2024), rslora (Kalajdzievski 2023), qlora (Dettmers et al. 2023; GPU),
+    adalora (Zhang et al. 2023), ia3 (Liu et al. 2022), prefix (Li & Liang 2021), or full fine-tuning."""
+    rank: int = Field(8, ge=1)
+    """Of the low-rank kinds."""
+    alpha: int = Field(16, ge=1)
+    """The low-rank update is scaled by alpha / rank (rslora: alpha / sqrt(rank))."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | Literal["auto", "all-linear"] = "auto"
+    """Module names inside one decoder layer; auto = what PEFT has published for the architecture (query and value)."""
+    prefix_tokens: int = Field(16, ge=1)
+    """Virtual tokens of prefix tuning."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names_or_rule(cls, value: Any) -> Any:
+        names = isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value)
+        if not names and value not in ("auto", "all-linear"):
+            raise ValueError(f"{value!r} is neither auto, nor all-linear, nor a list of module names")
+        return value
+
+
+class DomainConfig(Section):
+    """Continued causal-LM training on the catalogue's texts, before the alignment (domain adaptation)."""
+
+    epochs: int = Field(0, ge=0)
+    """Passes over the catalogue's texts; 0 = no such stage."""
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_texts: int = Field(16, ge=1)
+    """Texts per worker and step."""
+
+
+class TextConfig(Section):
+    """The text tower: which language model reads item texts, how deep, and how it is aligned."""
+
+    base: str = "smollm2-135m"
+    """A fetched sample model, or a directory that ``AutoModel`` loads."""
+    layers: int | None = Field(4, ge=1)
+    """First k decoder layers; null = all."""
+    adapter: AdapterConfig = AdapterConfig()
+    max_tokens: int = Field(48, ge=4)
+    max_facts_chars: int = Field(0, ge=0)
+    """Knowledge-graph facts in the item text, cut at this many characters; 0 = none."""
+    epochs: int = Field(3, ge=0)
+    """Contrastive alignment passes over the catalogue; 0 keeps the base model's vectors."""
+    batch_items: int = Field(16, ge=2)
+    """Items per worker and step; every other item of the catalogue is a negative."""
+    learning_rate: float = Field(3e-3, gt=0)
+    temperature: float = Field(0.07, gt=0)
+    domain: DomainConfig = DomainConfig()
+
+
+class EncoderConfig(Section):
+    """An autoregressive user encoder."""
+
+    kind: EncoderKind = "transformer"
+    dim: int = Field(64, ge=4)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    window_events: int = Field(100, ge=2)
+    """The newest events that are read."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of items that are seen by text alone in a training step."""
+    mask_seen: bool = False
+    """Leave items the user already had out of the training softmax (never where the catalogue allows repeats)."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "EncoderConfig":
+        if self.kind == "transformer" and self.dim % self.heads:
+            raise ValueError(f"dim={self.dim} is not a multiple of heads={self.heads}: choose another of them")
+        return self
+
+
+class HeadsConfig(Section):
+    """Weights of the tasks beside next-item prediction (weight 1)."""
+
+    rating: float = Field(0.1, ge=0)
+    """MSE on explicit values; 0 switches the head off."""
+    drift: float = Field(0.0, ge=0)
+    """BCE on spliced streams from ``U_t = A H_t + B``."""
+
+
+class FusionConfig(Section):
+    """Which scores the gate mixes, and how it is fitted on validation targets."""
+
+    components: tuple[Literal["neural", "ease-recency", "markov", "popularity", "attention"], ...] = (
+        "neural",
+        "ease-recency",
+        "markov",
+        "popularity",
+        "attention",
+    )
+    steps: int = Field(300, ge=1)
+    weight_decay: float = Field(0.3, ge=0)
+    """Pulls the gate towards equal weights: it is fitted on few targets, the same that chose the epoch."""
+
+
+class DriftConfig(Section):
+    """The drift encoder, its statistic, and what it is calibrated to."""
+
+    enabled: bool = True
+    encoder: EncoderConfig = EncoderConfig(kind="mean", window_events=120, id_dropout=0.0, mask_seen=True)
+    epochs: int = Field(25, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    batch_users: int = Field(24, ge=1)
+    """Sequences per worker and step."""
+    hazard: float = Field(0.01, gt=0, lt=1)
+    """Prior probability that any one event starts a new regime."""
+    recent_events: int = Field(40, ge=1)
+    """P(drift) is the posterior mass on 'the regime began within the last this many events'."""
+    event_order: Literal["natural", "shuffled"] = "natural"
+    """Which steady users the alarm threshold is calibrated on. Browsing sessions alone move the statistic, so in
+    natural order the threshold is far higher; choose shuffled where the order inside a history means nothing."""
+    arl_events: int = Field(200, ge=10)
+    """Average run length between false alarms that the threshold is calibrated to."""
+
+
+class PolicyConfig(Section):
+    """How the drift posterior changes the reading of a history."""
+
+    drifting_above: float = Field(0.5, gt=0, lt=1)
+    reset_above: float = Field(0.95, gt=0, le=1)
+    diversity: float = Field(0.0, ge=0, lt=1)
+    """MMR trade-off: 0 = relevance only."""
+
+
+class RankingConfig(Section):
+    """What the ranker may learn from."""
+
+    exclude_held_out: bool = False
+    """Keep the drift part's test users (20 %, by hash) out of the ranker's training data too."""
+    policy: PolicyConfig = PolicyConfig()
