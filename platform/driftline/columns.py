@@ -27,6 +27,23 @@ class Events:
     """int64: position in the input, the last tie-break of every ordering."""
 
 
+class Histories:
+    """Columns of ingested histories (``events.histories``): one row per user, events in order."""
+
+    USER: Final = "user_id"
+    """str: external user id."""
+    ITEMS: Final = "items"
+    """list of int64: training events as rows of the ingested item list."""
+    TIMES: Final = "times"
+    """list of float64: seconds since the epoch; NaN means 'unknown'."""
+    VALUES: Final = "values"
+    """list of float64: as in the log; NaN where there is none."""
+    TARGET_ITEMS: Final = "target_items"
+    """list of int64: the validation and the test event; empty where the user has neither."""
+    TARGET_TIMES: Final = "target_times"
+    TARGET_VALUES: Final = "target_values"
+
+
 class Items:
     """Columns of a catalogue table: one row per item."""
 

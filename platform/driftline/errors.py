@@ -10,6 +10,9 @@ DriftlineError
 """
 
 
+from typing import Any
+
+
 class DriftlineError(Exception):
     """Base of every error that Driftline raises on purpose."""
 
@@ -30,6 +33,10 @@ class ConfigError(DriftlineError, ValueError):
         self.source = source
         count = f"{len(faults)} fault" + ("s" if len(faults) != 1 else "")
         super().__init__("\n".join([f"{source}: {count}", *(f"  - {fault}" for fault in faults)]))
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str], str]]:
+        """Cross a process boundary whole: by default an exception is rebuilt from its message alone."""
+        return type(self), (self.faults, self.source)
 
 
 class DataError(DriftlineError, ValueError):
@@ -52,4 +59,14 @@ class UnknownIdError(DriftlineError, KeyError):
 
 
 class TrainingError(DriftlineError, RuntimeError):
-    """A training run cannot go on."""
+    """A training run cannot go on.
+
+    Parameters
+    ----------
+    details
+        What a person needs to look into it (JSON values), for a file beside the run.
+    """
+
+    def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
+        self.details = details or {}
+        super().__init__(message)

@@ -9,6 +9,7 @@ import torch
 from driftline.config import AdapterConfig, TextConfig
 from driftline.errors import ConfigError
 from driftline.models.adapters import adapter_state, load_adapter_state
+from driftline.models.backbone import load_backbone
 from driftline.models.text_tower import (
     AlignmentSampler,
     TextAligner,
@@ -16,7 +17,6 @@ from driftline.models.text_tower import (
     TextTower,
     Tokenizer,
     Tokens,
-    load_backbone,
 )
 from tests.tiny import write_base
 

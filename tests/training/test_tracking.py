@@ -1,15 +1,13 @@
-"""Runs and the champion in a real MLflow on SQLite."""
+"""The champion and its challengers in a real MLflow on SQLite."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from driftline.config import Config, parse_config
 from driftline.registry.bundle import Manifest
-from driftline.training.progress import Update
-from driftline.training.tracking import Tracker, tracking_uri
+from driftline.training.tracking import Registry, mlflow_client, tracking_uri
 
 MANIFEST = Manifest(
     id="b1",
@@ -35,58 +33,40 @@ def config_of(storage: Path, model_name: str = "driftline") -> Config:
     return parse_config({"storage": str(storage), "data": {"sample": "ml-100k"}, "tracking": tracking})
 
 
-def client_of(config: Config) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri(config))
-
-
-def register(tracker: Tracker, config: Config, name: str, ndcg: float, **changes: str) -> tuple[str, str]:
+def register(registry: Registry, config: Config, name: str, ndcg: float, **changes: str) -> tuple[str, str]:
     """Register a bundle called ``name``."""
     bundle = config.storage / config.tracking.model_name / name
     bundle.mkdir(parents=True)
     manifest = replace(MANIFEST, id=name, metrics={"validation/NDCG@10": ndcg}, **changes)
-    return tracker.register(bundle, manifest)
+    return registry.register(bundle, manifest)
 
 
 def holder(config: Config, alias: str) -> str:
     """Name of the bundle that has an alias."""
-    version = client_of(config).get_model_version_by_alias(config.tracking.model_name, alias)
+    version = mlflow_client(config).get_model_version_by_alias(config.tracking.model_name, alias)
     return Path(version.tags["path"]).name
-
-
-def test_a_run_hears_updates_and_ends(storage: Path) -> None:
-    config = config_of(storage)
-    tracker = Tracker(config, "run")
-    tracker.hear(Update("ranker", 10, 100, loss=2.5, validation={"NDCG@10": 0.1}))
-    tracker.hear(Update("ranker", 20, 100, loss=1.5))
-    tracker.finish({"validation/NDCG@10": 0.125})
-    run = client_of(config).get_run(tracker.run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"ranker/loss": 1.5, "ranker/NDCG_at_10": 0.1, "validation/NDCG_at_10": 0.125}
-    assert run.data.params["encoder.kind"] == "transformer"
-    assert run.data.params["training.deepspeed.zero_stage"] == "2"
-    history = client_of(config).get_metric_history(tracker.run_id, "ranker/loss")
-    assert [(point.step, point.value) for point in history] == [(10, 2.5), (20, 1.5)]
-    tracker.fail()
-    assert client_of(config).get_run(tracker.run_id).info.status == "FAILED"
 
 
 def test_the_better_of_comparable_bundles_is_champion(storage: Path) -> None:
     config = config_of(storage, "better")
-    first, second = Tracker(config, "first"), Tracker(config, "second")
-    assert register(first, config, "b1", 0.10) == ("champion", "no champion so far")
-    assert register(second, config, "b2", 0.12) == ("champion", "validation NDCG@10 0.1200 beats the champion's 0.1000")
-    alias, reason = register(second, config, "b3", 0.12)
+    registry = Registry(config)
+    assert register(registry, config, "b1", 0.10) == ("champion", "no champion so far")
+    assert register(registry, config, "b2", 0.12) == (
+        "champion",
+        "validation NDCG@10 0.1200 beats the champion's 0.1000",
+    )
+    alias, reason = register(registry, config, "b3", 0.12)
     assert (alias, reason) == ("challenger", "validation NDCG@10 0.1200 does not beat the champion's 0.1200")
     assert (holder(config, "champion"), holder(config, "challenger")) == ("b2", "b3")
     # figures of other data or another protocol do not compare
     for name, changes in {"b4": {"data_fingerprint": "bbbb"}, "b5": {"protocol": "temporal-successive"}}.items():
-        alias, reason = register(second, config, name, 0.99, **changes)
+        alias, reason = register(registry, config, name, 0.99, **changes)
         assert alias == "challenger"
         assert "other data or another protocol" in reason
     assert (holder(config, "champion"), holder(config, "challenger")) == ("b2", "b5")
     # a champion whose bundle is gone reigns no longer
     (config.storage / "better" / "b2").rmdir()
-    alias, reason = register(second, config, "b6", 0.05)
+    alias, reason = register(registry, config, "b6", 0.05)
     assert alias == "champion"
     assert reason.endswith("b2 is gone")
 

@@ -5,6 +5,7 @@ valid choices. The whole tree round-trips through ``Config.to_yaml`` and is stor
 """
 
 from driftline.config.base import Section
+from driftline.config.conflicts import find_conflicts
 from driftline.config.model import (
     AdapterConfig,
     DataConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "TextConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "find_conflicts",
     "default_storage",
     "load_config",
     "parse_config",

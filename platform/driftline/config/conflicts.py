@@ -6,7 +6,7 @@ from pathlib import Path
 from driftline.config.run import Config
 
 
-def conflicts(config: Config) -> list[str]:
+def find_conflicts(config: Config) -> list[str]:
     """Every impossible combination of a configuration whose single values are valid."""
     return [*_storage(config), *_data(config), *_deepspeed(config), *_adapter(config)]
 
@@ -19,10 +19,12 @@ def missing_paths(config: Config) -> list[str]:
         "data.graph": config.data.graph,
         "data.links": config.data.links,
     }
-    faults = [f"`{key}` = {path}: no such file" for key, path in named.items() if path and not path.is_file()]
+    folders = {"data.interactions"} if config.data.ingest == "ray-data" else set()
+    found = {key: path and (path.is_file() or (key in folders and path.is_dir())) for key, path in named.items()}
+    faults = [f"`{key}` = {path}: no such file" for key, path in named.items() if path and not found[key]]
     if config.text.base != "smollm2-135m" and not Path(config.text.base).expanduser().is_dir():
         faults.append(
-            f"`text.base` = {config.text.base}: no such model directory; give one, or smollm2-135m (fetched when needed)"
+            f"`text.base` = {config.text.base}: no such model directory; give one, or smollm2-135m (fetched if need be)"
         )
     return faults
 
@@ -38,6 +40,17 @@ def _storage(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     if config.data.repeat_consumption and (config.encoder.mask_seen or config.drift.encoder.mask_seen):
         yield "data.repeat_consumption=true: set encoder.mask_seen and drift.encoder.mask_seen to false"
+    if config.data.ingest == "ray-data" and config.protocol != "leave-one-out":
+        yield (
+            f"data.ingest=ray-data splits by user and so needs protocol=leave-one-out (it is {config.protocol}); "
+            "or choose data.ingest=memory"
+        )
+    source = config.data.interactions
+    if config.data.ingest == "ray-data" and source and source.suffix.lower() in (".jsonl", ".ndjson"):
+        yield (
+            f"data.ingest=ray-data cannot read data.interactions={source} piece by piece: give Parquet, CSV or .inter, "
+            "or choose data.ingest=memory"
+        )
 
 
 def _deepspeed(config: Config) -> Iterator[str]:
@@ -84,6 +97,16 @@ def _adapter(config: Config) -> Iterator[str]:
         yield (
             f"text.adapter.kind=adalora needs training.deepspeed.zero_stage=0 (it is {options.zero_stage}): it reads "
             "whole gradients between backward and step, which ZeRO 1-3 do not leave; or choose lora"
+        )
+    if kind == "adalora" and options.precision != "fp32":
+        yield (
+            f"text.adapter.kind=adalora needs training.deepspeed.precision=fp32 (it is {options.precision}): "
+            "a master copy of the weights would bring pruned ranks back; or choose lora"
+        )
+    if kind == "adalora" and config.text.domain.epochs:
+        yield (
+            f"text.adapter.kind=adalora prunes its ranks in one stage: set text.domain.epochs=0 (it is "
+            f"{config.text.domain.epochs}), or choose lora"
         )
     if kind == "prefix" and options.gradient_checkpointing:
         yield (

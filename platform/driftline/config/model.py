@@ -16,18 +16,24 @@ class DataConfig(Section):
 
     sample: Literal["ml-100k"] | None = None
     interactions: Path | None = None
-    """Event file: .inter, .csv, .jsonl or .parquet."""
+    """Event file: .inter, .csv, .jsonl or .parquet; with ``ingest=ray-data`` also a folder of them (no .jsonl)."""
     items: Path | None = None
     graph: Path | None = None
     """Knowledge-graph triples (.kg)."""
     links: Path | None = None
     """Item to graph entity (.link)."""
-    columns: dict[str, str | None] = {}
+    columns: dict[str, str | None] = Field(default_factory=dict)
     """Input column -> Driftline column (``columns.Events``); null ignores the input column."""
     repeat_consumption: bool = False
     """Whether an item can be recommended again; where it is off, seen items are masked."""
     max_rejected_fraction: float = Field(0.01, ge=0, le=1)
     """Stop if more than this share of the rows is malformed; fewer are counted and listed."""
+    ingest: Literal["memory", "ray-data"] = "memory"
+    """memory: every process holds the log. ray-data: Ray Data writes histories once, under ``storage``/ingest, and the
+    ranking stage streams them; what needs whole histories at once works on ``sample_users``."""
+    sample_users: int = Field(20_000, ge=1)
+    """Users behind everything but the ranking stage with ``ingest=ray-data``: collaborative tables, text and drift
+    stages, gate and validation."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":

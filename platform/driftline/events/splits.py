@@ -162,16 +162,26 @@ def leave_one_out(events: pd.DataFrame) -> Split:
         If no user has three events.
     """
     log = _group(events)
-    place = log.stops - np.arange(len(log.stops))
-    testable = log.stops - log.starts >= 3
-    if not testable.any():
+    validation, test = last_two(log.starts, log.stops)
+    if not test.any():
         raise DataError(
             f"leave-one-out needs a user with three or more events; none of the {len(events)} events has one"
         )
-    train = log.select(~testable | (place > 2))
-    return Split(
-        "leave-one-out", train, train, log.targets(testable & (place == 2)), log.targets(testable & (place == 1))
-    )
+    train = log.select(~(validation | test))
+    return Split("leave-one-out", train, train, log.targets(validation), log.targets(test))
+
+
+def last_two(starts: Rows, stops: Rows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which events leave-one-out validates and tests on: the last but one and the last of users with three or more.
+
+    Parameters
+    ----------
+    starts, stops
+        [E] first row of each event's user and the row after the last, in a log grouped by user, each user's in order.
+    """
+    place = stops - np.arange(len(stops))
+    testable = stops - starts >= 3
+    return testable & (place == 2), testable & (place == 1)
 
 
 def temporal_successive(events: pd.DataFrame) -> Split:

@@ -6,15 +6,21 @@ import torch
 from torch import Tensor
 
 from driftline.config import Config, EncoderConfig, HeadsConfig
-from driftline.models.adapters import add_adapter
+from driftline.errors import ConfigError
+from driftline.models.adapters import add_adapter, is_encoder
+from driftline.models.backbone import load_backbone
 from driftline.models.item_table import ItemTable
+from driftline.models.language_model import LanguageModel, load_head
 from driftline.models.recommender import Recommender
-from driftline.models.text_tower import TextTower, load_backbone
+from driftline.models.text_tower import TextTower
 from driftline.models.user_encoder import UserEncoder
 from driftline.samples import fetch_smollm2
 
 TEXT_VECTOR_DIM = 64
 """Width of a text vector, whatever the language model's hidden width."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""By ``training.deepspeed.precision``."""
 
 
 def base_model(config: Config) -> Path:
@@ -24,10 +30,32 @@ def base_model(config: Config) -> Path:
     return Path(config.text.base).expanduser()
 
 
-def build_text_tower(config: Config) -> TextTower:
-    """The tower with a fresh adapter."""
-    checkpointing = config.training.deepspeed.gradient_checkpointing
-    return TextTower.build(base_model(config), config.text, TEXT_VECTOR_DIM, checkpointing)
+def build_text_tower(config: Config, for_training: bool = False) -> TextTower:
+    """The tower with a fresh adapter.
+
+    Parameters
+    ----------
+    for_training
+        Load the weights in the precision that they are trained in, as DeepSpeed would cast them afterwards: half the
+        memory with bf16, an eighth with qlora. Serving reads them in fp32 whatever they were trained in; with qlora
+        its vectors of new texts therefore differ from training's by the quantisation error of the frozen weights.
+    """
+    options, base = config.training.deepspeed, base_model(config)
+    if not for_training:
+        return TextTower.build(base, config.text, TEXT_VECTOR_DIM)
+    dtype = DTYPES[options.precision]
+    four_bit = config.text.adapter.kind == "qlora"
+    tower = TextTower.build(base, config.text, TEXT_VECTOR_DIM, options.gradient_checkpointing, dtype, four_bit)
+    for parameter in tower.parameters():  # not the buffers: rotary frequencies need their precision
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    return tower
+
+
+def build_language_model(config: Config) -> LanguageModel:
+    """The tower's backbone with a fresh adapter and the base's head, in the precision that it is trained in."""
+    backbone = build_text_tower(config, for_training=True).backbone
+    return LanguageModel(backbone, load_head(base_model(config), backbone, DTYPES[config.training.deepspeed.precision]))
 
 
 def build_ranker(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:
@@ -44,9 +72,19 @@ def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) 
 def _recommender(
     config: Config, encoder: EncoderConfig, heads: HeadsConfig, text_vectors_NT: Tensor, known_N: Tensor
 ) -> Recommender:
-    decoder: torch.nn.Module | None = None
-    if encoder.kind == "llm":
-        checkpointing = config.training.deepspeed.gradient_checkpointing
-        decoder = add_adapter(load_backbone(base_model(config), encoder.layers, checkpointing), config.text.adapter)
+    decoder = _decoder(config, encoder) if encoder.kind == "llm" else None
     items = ItemTable(text_vectors_NT, known_N, encoder.dim, encoder.id_dropout)
     return Recommender(items, UserEncoder(encoder, decoder), heads, mask_seen=encoder.mask_seen)
+
+
+def _decoder(config: Config, encoder: EncoderConfig) -> torch.nn.Module:
+    """The language model's own layers, with an adapter of their own, for item vectors in place of tokens."""
+    backbone = load_backbone(base_model(config), encoder.layers, config.training.deepspeed.gradient_checkpointing)
+    if is_encoder(backbone.config):
+        raise ConfigError(
+            [f"`encoder.kind` = llm reads histories from left to right; `text.base` = {config.text.base} does not"]
+        )
+    decoder = add_adapter(backbone, config.text.adapter)
+    embedding: torch.nn.Module = decoder.get_input_embeddings()  # type: ignore[operator]
+    embedding.requires_grad_(False)  # item vectors come in its place: under full fine-tuning it would have no gradient
+    return decoder

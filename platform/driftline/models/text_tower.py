@@ -8,7 +8,6 @@ Shape legend: M texts, T tokens, H hidden width of the language model, D width o
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 
 from driftline.catalog.text import clean
 from driftline.config import TextConfig
-from driftline.errors import ConfigError
 from driftline.models.adapters import add_adapter
+from driftline.models.backbone import load_backbone
 
 
 class Tokens(NamedTuple):
@@ -31,49 +30,6 @@ class Tokens(NamedTuple):
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
         return Tokens(self.ids_MT.to(device), self.mask_MT.to(device))
-
-
-def load_backbone(base: str | Path, layers: int | None, gradient_checkpointing: bool = False) -> nn.Module:
-    """The first ``layers`` blocks of a Hugging Face model, without its language-model head.
-
-    Raises
-    ------
-    ConfigError
-        If the base is no model directory, or has fewer layers.
-    """
-    from transformers import AutoConfig, AutoModel
-
-    if not Path(base).is_dir():
-        raise ConfigError([f"`text.base`: no model directory {base}; run `driftline fetch`, or give a directory"])
-    config = AutoConfig.from_pretrained(base)
-    if layers is not None:
-        if layers > config.num_hidden_layers:
-            raise ConfigError([f"`text.layers` = {layers}: {base} has {config.num_hidden_layers} layers"])
-        config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
-    with _quiet():  # a shortened model reports every layer that it leaves out
-        backbone: nn.Module = AutoModel.from_pretrained(base, config=config, dtype=torch.float32)
-    if gradient_checkpointing:
-        backbone.gradient_checkpointing_enable()  # type: ignore[operator]
-        backbone.enable_input_require_grads()  # type: ignore[operator]
-    return backbone
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No load report and no progress bar of transformers while a base is loaded."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 class TextTower(nn.Module):
@@ -100,10 +56,18 @@ class TextTower(nn.Module):
         self.temperature = temperature
 
     @classmethod
-    def build(cls, base: str | Path, config: TextConfig, dim: int, gradient_checkpointing: bool = False) -> "TextTower":
-        """Load the base, cut it to its first layers, and add LoRA."""
-        backbone = add_adapter(load_backbone(base, config.layers, gradient_checkpointing), config.adapter)
-        return cls(backbone, dim, config.temperature)
+    def build(
+        cls,
+        base: str | Path,
+        config: TextConfig,
+        dim: int,
+        gradient_checkpointing: bool = False,
+        dtype: torch.dtype = torch.float32,
+        four_bit: bool = False,
+    ) -> "TextTower":
+        """Load the base (:func:`~driftline.models.backbone.load_backbone`), cut it, and add the adapter."""
+        backbone = load_backbone(base, config.layers, gradient_checkpointing, dtype, four_bit)
+        return cls(add_adapter(backbone, config.adapter), dim, config.temperature)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Unit-length text vectors: ``vectors_MD``."""
@@ -254,9 +218,7 @@ class AlignmentSampler:
             return 0
         return max(1, len(self._eligible) // (self._batch_size * world_size))
 
-    def epoch(
-        self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0
-    ) -> Iterator[tuple[Tokens, Tensor]]:
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[tuple[Tokens, Tensor]]:
         """Batches of one epoch for one rank, from its batch number ``start`` on.
 
         Item order is random, an incomplete last batch is dropped.

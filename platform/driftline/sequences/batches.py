@@ -1,4 +1,4 @@
-"""Batches of user histories as tensors: event-count windows, random crops, packing by length.
+"""Batches of user histories as tensors: event-count windows, random crops, bucketing by length.
 
 Shape legend: B sequences, L events.
 """
@@ -23,6 +23,7 @@ class History:
     times_s: NDArray[np.float64] | None = None
     values: NDArray[np.float32] | None = None
     """Explicit values scaled to 0..1; NaN where there is none."""
+    user: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -33,12 +34,13 @@ class History:
             self.items[start:stop],
             None if self.times_s is None else self.times_s[start:stop],
             None if self.values is None else self.values[start:stop],
+            self.user,
         )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same items and values in random order; times no longer mean anything and are dropped."""
         order = rng.permutation(len(self.items))
-        return History(self.items[order], None, None if self.values is None else self.values[order])
+        return History(self.items[order], None, None if self.values is None else self.values[order], self.user)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Batch:
     """int64 buckets, see :mod:`driftline.sequences.gaps`; None = all unknown."""
     values_BL: Tensor | None
     """float32 in 0..1, NaN where there is none."""
+    users: tuple[str, ...] = ()
+    """Whose sequences they are, where that is known."""
 
     @property
     def events(self) -> int:
@@ -61,8 +65,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        move = [None if t is None else t.to(device) for t in (self.gaps_BL, self.values_BL)]
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), *move)
+        gaps, values = (None if t is None else t.to(device) for t in (self.gaps_BL, self.values_BL))
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users)
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -71,21 +75,23 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
     shape = (len(histories), max(length, 1))
     items = np.zeros(shape, dtype=np.int64)
     mask = np.zeros(shape, dtype=bool)
-    gaps = np.zeros(shape, dtype=np.int64)
+    times = np.full(shape, np.nan)
     values = np.full(shape, np.nan, dtype=np.float32)
     for row, history in enumerate(histories):
         n = len(history)
         items[row, :n] = history.items
         mask[row, :n] = True
         if with_times and history.times_s is not None:
-            gaps[row, :n] = gap_buckets(history.times_s)
+            times[row, :n] = history.times_s
         if history.values is not None:
             values[row, :n] = history.values
+    gaps = gap_buckets(times)
     return Batch(
         torch.from_numpy(items),
         torch.from_numpy(mask),
         torch.from_numpy(gaps) if gaps.any() else None,
         None if np.isnan(values).all() else torch.from_numpy(values),
+        tuple(history.user for history in histories),
     )
 
 
@@ -131,7 +137,7 @@ class CropSampler:
         """Batches of one epoch for one rank, from its batch number ``start`` on."""
         rng = np.random.default_rng([self.seed, epoch])
         crops = [self._crop(h, rng) for h in self.histories if len(h) >= 2]
-        groups = self._groups([len(c) for c in crops], rng)
+        groups = length_groups([len(c) for c in crops], self.batch_size, rng)
         usable = len(groups) - len(groups) % world_size if len(groups) >= world_size else 0
         for number in range(rank + start * world_size, usable, world_size):
             yield collate([crops[i] for i in groups[number]])
@@ -148,12 +154,18 @@ class CropSampler:
         start = int(rng.integers(0, latest_start + 1))
         crop = history.slice(start, start + self.window_events)
         if crop.times_s is not None and rng.random() < self.drop_times:
-            crop = History(crop.items, None, crop.values)
+            crop = History(crop.items, None, crop.values, crop.user)
         return crop
 
-    def _groups(self, lengths: Sequence[int], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Indices of crops by like length, in random order of batches."""
-        jitter = rng.random(len(lengths))
-        by_length = np.lexsort((jitter, np.asarray(lengths)))
-        groups = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
-        return [groups[i] for i in rng.permutation(len(groups))]
+
+def length_groups(
+    lengths: Sequence[int] | NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Bucket crops by length: indices of each batch's crops, batches in random order.
+
+    Crops of like length share a batch, so that little of it is padding; those of equal length are drawn anew each time.
+    """
+    jitter = rng.random(len(lengths))
+    by_length = np.lexsort((jitter, np.asarray(lengths)))
+    groups = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    return [groups[i] for i in rng.permutation(len(groups))]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.console import Console
 
 from driftline.catalog.agreement import link_agreement
 from driftline.catalog.graph import facts, read_graph
@@ -16,8 +17,10 @@ from driftline.catalog.items import Catalog, build_catalog, read_items
 from driftline.columns import Events, Items
 from driftline.config import Config, DataConfig
 from driftline.errors import DataError
+from driftline.events.histories import Ingested, ingest_folder, open_ingested
 from driftline.events.log import event_log
 from driftline.events.readers import read_events
+from driftline.events.sample import sample_events
 from driftline.events.splits import (
     Split,
     Targets,
@@ -29,6 +32,7 @@ from driftline.events.splits import (
 from driftline.events.tables import Rejection
 from driftline.samples import fetch_movielens
 from driftline.sequences.batches import History
+from driftline.sequences.scale import scaled
 
 MAX_FACTS = 3
 """Knowledge-graph facts that are considered for one item's text."""
@@ -69,6 +73,9 @@ class Dataset:
         Counts worth telling: rows read, rejected, duplicates, items without a catalogue row.
     rejected
         Malformed rows of the event and item files, with file, line and reason.
+    ingested
+        The whole log on disk, of which ``events`` are a sample of users (``data.ingest=ray-data``); None where
+        ``events`` are all.
     """
 
     events: pd.DataFrame
@@ -77,6 +84,7 @@ class Dataset:
     fingerprint: str
     report: dict[str, int]
     rejected: Sequence[Rejection] = ()
+    ingested: Ingested | None = None
 
     @cached_property
     def users(self) -> list[str]:
@@ -95,7 +103,7 @@ class Dataset:
         times = events[Events.TIME].to_numpy(dtype=np.float64)
         values = self._scaled_values(events)
         groups = events.groupby(Events.USER, sort=False).indices
-        return {str(user): History(items[rows], times[rows], values[rows]) for user, rows in groups.items()}
+        return {str(user): History(items[rows], times[rows], values[rows], str(user)) for user, rows in groups.items()}
 
     def target_history(self, targets: Targets, number: int) -> History:
         """What is known before a target is ranked."""
@@ -106,22 +114,25 @@ class Dataset:
         return np.fromiter((self.catalog.index[item] for item in item_ids), dtype=np.int64)
 
     def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
-        """Explicit values as 0..1 over the range of the whole log."""
-        low, high = self.events[Events.VALUE].min(), self.events[Events.VALUE].max()
-        span = (high - low) if np.isfinite(high - low) and high > low else 1.0
-        scaled: NDArray[np.float32] = ((events[Events.VALUE] - low) / span).to_numpy(dtype=np.float32)
-        return scaled
+        known = self.events[Events.VALUE]
+        low, high = (known.min(), known.max()) if self.ingested is None else self.ingested.value_range
+        return scaled(events[Events.VALUE].to_numpy(dtype=np.float64), low, high)
 
 
 def load_dataset(config: Config) -> Dataset:
     """Read, clean, order and split the data of a configuration.
 
+    With ``data.ingest=ray-data`` the log must have been ingested (:func:`ingest_dataset`); what is loaded is a sample
+    of ``data.sample_users`` users, the same in every process.
+
     Raises
     ------
     DataError
-        If too many rows are malformed, or the protocol leaves nothing to train on.
+        If too many rows are malformed, the protocol leaves nothing to train on, or the log is not ingested yet.
     """
     files = locate(config.data, config.storage)
+    if config.data.ingest == "ray-data":
+        return _sampled(config, files)
     read = read_events(files.interactions, columns=config.data.columns or None)
     total = len(read.events) + len(read.rejected)
     if len(read.rejected) > config.data.max_rejected_fraction * total:
@@ -131,7 +142,7 @@ def load_dataset(config: Config) -> Dataset:
             f"data.max_rejected_fraction={config.data.max_rejected_fraction} allows. The first: {first}"
         )
     log = event_log(read.events)
-    catalog, rejected_items = _catalog(config, files, log.events)
+    catalog, rejected_items = _catalog(config, files, log.events[Events.ITEM])
     split = leave_one_out(log.events) if config.protocol == "leave-one-out" else temporal_successive(log.events)
     report = {
         "rows": total,
@@ -148,6 +159,42 @@ def load_dataset(config: Config) -> Dataset:
     )
 
 
+def ingest_dataset(config: Config, console: Console) -> Ingested:
+    """Write the histories of a log that fits in no memory, unless they are there. Needs a running Ray.
+
+    Raises
+    ------
+    DataError
+        If the log cannot be read, or too many rows are malformed.
+    """
+    from driftline.events.ingest import ingest
+
+    files = locate(config.data, config.storage)
+    data = config.data
+    return ingest(files.interactions, data.columns, config.storage, data.max_rejected_fraction, console)
+
+
+def _sampled(config: Config, files: Files) -> Dataset:
+    """The catalogue of an ingested log, and the histories of some of its users."""
+    folder = ingest_folder(files.interactions, config.data.columns, config.storage)
+    if not folder.is_dir():
+        raise DataError(
+            f"{files.interactions} is not ingested yet: a training job does it, or python jobs/ingest.py --config FILE"
+        )
+    ingested = open_ingested(folder)
+    catalog, rejected_items = _catalog(config, files, ingested.items()[Items.ITEM])
+    events = sample_events(ingested, config.data.sample_users, config.seed)
+    report = ingested.report | {
+        "items": len(catalog.ids),
+        "rejected items": len(rejected_items),
+        "items without a catalogue row": len(catalog.unlisted),
+        "sampled users": int(events[Events.USER].nunique()),
+    }
+    fingerprint = _digest(ingested.fingerprint.encode(), catalog)
+    rejected = [*ingested.rejected, *rejected_items]
+    return Dataset(events, catalog, leave_one_out(events), fingerprint, report, rejected, ingested)
+
+
 def ranking_split(dataset: Dataset, config: Config) -> Split:
     """What the ranker may learn from (``fit``) and be tuned on (``validation``).
 
@@ -158,7 +205,7 @@ def ranking_split(dataset: Dataset, config: Config) -> Split:
     return dataset.split
 
 
-def _catalog(config: Config, files: Files, events: pd.DataFrame) -> tuple[Catalog, Sequence[Rejection]]:
+def _catalog(config: Config, files: Files, event_items: Iterable[str]) -> tuple[Catalog, Sequence[Rejection]]:
     """The catalogue and the malformed item rows."""
     items, rejected = pd.DataFrame({Items.ITEM: []}, dtype=str), list[Rejection]()
     if files.items:
@@ -169,7 +216,7 @@ def _catalog(config: Config, files: Files, events: pd.DataFrame) -> tuple[Catalo
         items,
         _facts(files, items) if max_chars else None,
         config.data.repeat_consumption,
-        event_items=events[Events.ITEM],
+        event_items=event_items,
         max_facts_chars=max_chars,
     )
     return catalog, rejected
@@ -196,8 +243,9 @@ def _facts(files: Files, items: pd.DataFrame) -> dict[str, str]:
 
 
 def _fingerprint(events: pd.DataFrame, catalog: Catalog) -> str:
-    digest = sha256()
     columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
-    digest.update(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes())
-    digest.update("\0".join(catalog.texts).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog)
+
+
+def _digest(events: bytes, catalog: Catalog) -> str:
+    return sha256(events + "\0".join(catalog.texts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,16 +10,16 @@ UNKNOWN_GAP = 0
 
 
 def gap_buckets(times_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bucket the gaps of one history.
+    """Bucket the gaps of a history, or of each row of padded histories.
 
     Parameters
     ----------
     times_s
-        Moments in seconds, oldest first; NaN where unknown.
+        Moments in seconds, oldest first; NaN where unknown and where padded.
 
     Returns
     -------
-    ndarray of int64, same length
+    ndarray of int64, same shape
         0 = unknown (also for the first event); 1 = no gap; then about one bucket per factor of four.
     """
     times = np.asarray(times_s, dtype=np.float64)

@@ -1,6 +1,7 @@
 """From trained weights to a bundle: collaborative tables, drift calibration, fusion gate, validation figures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
 from driftline.sequences.dataset import Dataset, ranking_split
+from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
-from driftline.training.loop import ranking_targets
+from driftline.training.stages import ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
 
 BATCH_TARGETS = 256
@@ -44,6 +46,8 @@ def assemble(
     num_items = len(dataset.catalog.ids)
     tell("fitting popularity, EASE and Markov tables")
     tables = CollaborativeTables.fit([history.items for history in histories], num_items)
+    # of an ingested log, the histories above are those of a sample; popularity is known of everybody
+    tables = replace(tables, popularity_N=ranking_counts(dataset, config).astype(np.float32))
     contents = Contents(
         config=config,
         catalog=dataset.catalog,

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from driftline.config import DeepSpeedConfig, TrainingConfig
+from driftline.training.gauges import remember_gradient_norm
 
 
 def deepspeed_dict(
@@ -51,18 +52,34 @@ def deepspeed_dict(
 
 def _zero(options: DeepSpeedConfig) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": options.zero_stage}
-    if options.zero_stage == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = options.precision != "fp32"
+    if options.offload_optimizer != "none":
+        zero["offload_optimizer"] = _offload(options.offload_optimizer, options)
+    if options.zero_stage != 3:
+        return zero
+    zero["stage3_gather_16bit_weights_on_model_save"] = options.precision != "fp32"
+    if options.offload_parameters != "none":
+        zero["offload_param"] = _offload(options.offload_parameters, options)
+    if options.persistence_threshold is not None:
+        zero["stage3_param_persistence_threshold"] = options.persistence_threshold
     return zero
 
 
+def _offload(device: str, options: DeepSpeedConfig) -> dict[str, Any]:
+    place = {"nvme_path": str(options.nvme_path)} if device == "nvme" else {}
+    return {"device": device, "pin_memory": device == "cpu", **place}
+
+
 def _schedule(training: TrainingConfig, learning_rate: float, steps: int) -> dict[str, Any]:
+    """Linear warm-up, then one of DeepSpeed's schedules; ``steps`` are optimiser steps."""
     warmup = min(training.warmup_steps, max(1, steps // 10))
-    if training.schedule == "constant":
-        params = {"warmup_min_lr": 0.0, "warmup_max_lr": learning_rate, "warmup_num_steps": warmup}
-        return {"type": "WarmupLR", "params": params}
-    params = {"total_num_steps": max(steps, warmup + 1), "warmup_num_steps": warmup, "cos_min_ratio": 0.02}
-    return {"type": "WarmupCosineLR", "params": params}
+    total = max(steps, warmup + 1)
+    if training.schedule == "cosine":
+        params = {"total_num_steps": total, "warmup_num_steps": warmup, "cos_min_ratio": 0.02}
+        return {"type": "WarmupCosineLR", "params": params}
+    rise = {"warmup_min_lr": 0.0, "warmup_max_lr": learning_rate, "warmup_num_steps": warmup}
+    if training.schedule == "linear":
+        return {"type": "WarmupDecayLR", "params": {**rise, "total_num_steps": total}}
+    return {"type": "WarmupLR", "params": rise}
 
 
 def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
@@ -81,6 +98,7 @@ def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
     engine, *_ = deepspeed.initialize(
         model=module, model_parameters=parameters, config=config, dist_init_required=False
     )
+    remember_gradient_norm(engine)
     return engine
 
 

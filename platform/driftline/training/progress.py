@@ -14,8 +14,17 @@ from typing import Any
 import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from driftline.terminal import POLL_S, LogLines
+
+GAUGES = {
+    "learning_rate": "lr {:.2g}",
+    "gradient_norm": "norm {:.2g}",
+    "memory_GiB": "{:.1f} GiB",
+    "MFU": "MFU {:.0%}",
+}
+"""How a gauge reads in a line."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,12 @@ class Update:
     """For example events/s and tokens/s, over all workers."""
     validation: dict[str, float] = field(default_factory=dict)
     note: str = ""
-    parameters: dict[str, int] = field(default_factory=dict)
+    gauges: dict[str, float] = field(default_factory=dict)
+    """What :func:`driftline.training.gauges.read` shows."""
 
     def metrics(self) -> dict[str, float]:
         """Flat figures for a tracker, prefixed by the stage."""
-        flat = {**self.throughput, **self.validation}
+        flat = {**self.throughput, **self.gauges, **self.validation}
         if self.loss is not None:
             flat["loss"] = self.loss
         return {f"{self.stage}/{name.replace('@', '_at_')}": value for name, value in flat.items()}
@@ -47,9 +57,21 @@ class Update:
         if self.loss is not None:
             parts.append(f"loss {self.loss:.3f}")
         parts += [f"{value:,.0f} {name}" for name, value in self.throughput.items()]
+        parts += [GAUGES[name].format(value) for name, value in self.gauges.items()]
         parts += [f"{name} {value:.4f}" for name, value in self.validation.items()]
         parts += [self.note] if self.note else []
         return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a rank ended. ``is_final``: it would end like that again, so it is not tried again."""
+
+    rank: int
+    trace: str
+    message: str = ""
+    is_final: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @ray.remote(num_cpus=0)
@@ -58,7 +80,7 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._updates: list[dict[str, Any]] = []
-        self._failures: list[tuple[int, str, bool]] = []
+        self._failures: list[Failure] = []
 
     def post(self, update: dict[str, Any]) -> None:
         """Leave an update."""
@@ -69,11 +91,15 @@ class ProgressBoard:
         taken, self._updates = self._updates, []
         return taken
 
-    def fail(self, rank: int, trace: str, is_final: bool) -> None:
-        """Leave a rank's traceback; a final failure would only repeat itself if it were tried again."""
-        self._failures.append((rank, trace, is_final))
+    def enter(self) -> list[Failure]:
+        """What a worker asks when it starts: the failures that would only repeat themselves."""
+        return [failure for failure in self._failures if failure.is_final]
 
-    def failures(self) -> list[tuple[int, str, bool]]:
+    def fail(self, failure: Failure) -> None:
+        """Leave a failure of a rank."""
+        self._failures.append(failure)
+
+    def failures(self) -> list[Failure]:
         """All failures of the run, in the order in which they happened."""
         return self._failures
 
@@ -118,12 +144,13 @@ class _Bar:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description:<8}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
+            expand=True,  # a line that does not fit loses its end, not the bar
         )
         self._tasks: dict[str, Any] = {}
         self._waiting = self._progress.add_task(

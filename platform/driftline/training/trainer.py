@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,18 +13,21 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
-from driftline.config import Config
-from driftline.errors import TrainingError
+from driftline.config import Config, find_conflicts
+from driftline.errors import ConfigError, TrainingError
 from driftline.events.readers import write_rejections
 from driftline.models.build import base_model
 from driftline.registry.bundle import open_bundle
-from driftline.sequences.dataset import load_dataset
+from driftline.sequences.dataset import ingest_dataset, load_dataset
 from driftline.terminal import working
 from driftline.training.assemble import assemble
 from driftline.training.checkpoints import read
+from driftline.training.failures import explained
+from driftline.training.listeners import Listeners, listeners
 from driftline.training.loop import train_worker
 from driftline.training.progress import ProgressBoard, watching
-from driftline.training.tracking import Tracker
+from driftline.training.storage import Runs
+from driftline.training.tracking import Registry
 
 LOGICAL_CPUS = 8
 """Declared on a laptop-sized machine: Ray's own actors need slots beside the workers."""
@@ -53,7 +57,13 @@ def connect(log_to_driver: bool = False) -> None:
     ray.init(**options)
 
 
-def train(config: Config, console: Console, resume: str | None = None, target: Path | None = None) -> TrainingResult:
+def train(
+    config: Config,
+    console: Console,
+    resume: str | None = None,
+    target: Path | None = None,
+    as_challenger: bool = False,
+) -> TrainingResult:
     """Run a training job from data to registered bundle.
 
     Parameters
@@ -62,6 +72,8 @@ def train(config: Config, console: Console, resume: str | None = None, target: P
         Name of an earlier run to go on with from its newest checkpoint; None starts a new run.
     target
         Where to put the bundle instead of under ``storage/bundles``; such a bundle is not registered.
+    as_challenger
+        Register the bundle as challenger, whatever its figures.
 
     Raises
     ------
@@ -69,37 +81,42 @@ def train(config: Config, console: Console, resume: str | None = None, target: P
         If the workers failed more often than ``training.max_failures`` allows. Carries the first failing rank's
         traceback; the run can be resumed by name.
     """
+    faults = find_conflicts(config)
+    if faults:
+        raise ConfigError(faults)
     base_model(config)
+    if config.data.ingest == "ray-data":
+        connect()
+        ingest_dataset(config, console)
     dataset = load_dataset(config)
     run_name = resume or f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    runs = config.storage / "runs"
-    if resume and not (runs / resume).is_dir():
-        known = ", ".join(sorted(p.name for p in runs.glob("*"))) or "none"
-        raise TrainingError(f"no run {resume!r} under {runs}; there are: {known}")
+    runs = Runs.of(config)
+    if resume:
+        runs.require(resume)
     connect()
-    tracker = Tracker(config, run_name)
-    console.print(f"run [bold]{run_name}[/bold]  seed {config.seed}  {runs / run_name}", highlight=False)
+    heard_by = listeners(config, run_name, lambda line: console.print(line, markup=False, highlight=False))
+    console.print(f"run [bold]{run_name}[/bold]  seed {config.seed}  {runs.of_run(run_name)}", highlight=False)
     if dataset.rejected:
-        listed = runs / f"{run_name}-rejected.jsonl"
+        listed = config.storage / "runs" / f"{run_name}-rejected.jsonl"
         listed.parent.mkdir(parents=True, exist_ok=True)
         write_rejections(dataset, listed)
         console.print(
             f"{len(dataset.rejected)} malformed rows are left out; they are listed in {listed}", highlight=False
         )
     try:
-        checkpoint = _fit(config, run_name, tracker, console)
+        checkpoint = _fit(config, run_name, heard_by, console)
         with checkpoint.as_directory() as folder:
             snapshot = read(Path(folder))
         with working(console, "assembling the bundle") as tell:
             place = target or _free(config.storage / "bundles" / run_name)
             bundle, metrics = assemble(config, dataset, snapshot, place, tell)
     except BaseException:
-        tracker.fail()
+        heard_by.fail()
         raise
-    tracker.finish(metrics)
+    heard_by.finish(metrics)
     if target is not None:
         return TrainingResult(run_name, bundle, metrics, "none", "not registered")
-    alias, reason = tracker.register(bundle, open_bundle(bundle)[1])
+    alias, reason = Registry(config).register(bundle, open_bundle(bundle)[1], heard_by.run_id, as_challenger)
     return TrainingResult(run_name, bundle, metrics, alias, reason)
 
 
@@ -112,39 +129,56 @@ def _free(path: Path) -> Path:
     return candidate
 
 
-def _fit(config: Config, run_name: str, tracker: Tracker, console: Console) -> Any:
-    """Run the workers; returns the last checkpoint."""
+def torch_trainer(
+    config: Config, run_name: str, settings: dict[str, Any], callbacks: Sequence[ray.train.UserCallback] = ()
+) -> TorchTrainer:
+    """Ray Train's trainer for a configuration.
+
+    Parameters
+    ----------
+    settings
+        What :func:`~driftline.training.loop.train_worker` takes.
+    callbacks
+        Ray Train callbacks, for example Tune's reporter.
+    """
     training = config.training
-    board = ProgressBoard.remote()  # type: ignore[attr-defined]
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "board": board},
+        train_loop_config=settings,
         torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=training.num_workers, use_gpu=training.use_gpu),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=training.use_gpu,
+            # GPUs of one node talk faster to each other; CPU workers would share its memory bandwidth
+            placement_strategy="PACK" if training.use_gpu else "SPREAD",
+        ),
         run_config=ray.train.RunConfig(
             name=run_name,
-            storage_path=str(config.storage / "runs"),
+            storage_path=Runs.of(config).place,
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=training.checkpoints.keep, checkpoint_score_attribute="score"
+            ),
+            callbacks=list(callbacks),
         ),
     )
+
+
+def _fit(config: Config, run_name: str, heard_by: Listeners, console: Console) -> ray.train.Checkpoint:
+    """Run the workers; returns the last checkpoint."""
+    board = ProgressBoard.remote()  # type: ignore[attr-defined]
+    trainer = torch_trainer(config, run_name, {"config": config.model_dump(mode="json"), "board": board})
+    notes = config.storage / "runs"
     try:
-        with watching(board, console, tracker.hear):
+        with watching(board, console, heard_by.hear):
             result = trainer.fit()
     except (KeyboardInterrupt, SystemExit) as stop:  # Ray Train answers Ctrl-C with SystemExit(0)
         console.print(f"\nstopped; go on with: python jobs/train.py --config … --resume {run_name}", markup=False)
         raise KeyboardInterrupt from stop
     except ray.train.TrainingFailedError as error:
-        raise TrainingError(_first_failure(error) + f"\nGo on with: --resume {run_name}") from error
+        raise explained(error, board, run_name, notes) from error
+    if ray.get(board.enter.remote()):
+        raise explained(None, board, run_name, notes)
     if result.checkpoint is None:
         raise TrainingError(f"run {run_name} ended without a checkpoint")
     return result.checkpoint
-
-
-def _first_failure(error: Exception) -> str:
-    """The first failing rank's own traceback rather than the controller's."""
-    failures: dict[int, BaseException] = getattr(error, "worker_failures", {}) or {}
-    if not failures:
-        return str(error)
-    rank = min(failures)
-    return f"training worker {rank} failed:\n{failures[rank]}"

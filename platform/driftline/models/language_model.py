@@ -1,0 +1,134 @@
+"""Next-token prediction with the text tower's backbone: what domain adaptation trains.
+
+Shape legend: M texts, T tokens, H hidden width, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from driftline.errors import ConfigError
+from driftline.models.adapters import is_encoder
+from driftline.models.backbone import base_config, quiet
+from driftline.models.text_tower import Tokenizer, Tokens
+from driftline.sequences.batches import length_groups
+
+
+class LanguageModel(nn.Module):
+    """A backbone without a head, and the head of its base, frozen or tied to the embeddings.
+
+    The head is applied as it is; architectures that scale or cap their logits are refused by :func:`load_head`.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def surprise(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of all tokens but each text's first, in nats, and how many tokens that is."""
+        output = self.backbone(input_ids=tokens.ids_MT, attention_mask=tokens.mask_MT, use_cache=False)
+        logits_MTV = self.head(output.last_hidden_state[:, :-1]).float()
+        real_MT = tokens.mask_MT[:, 1:].bool()
+        targets_MT = tokens.ids_MT[:, 1:].masked_fill(~real_MT, -100)
+        total = nn.functional.cross_entropy(logits_MTV.flatten(0, 1), targets_MT.flatten(), reduction="sum")
+        return total, real_MT.sum()
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Mean negative log-likelihood of a token."""
+        total, count = self.surprise(tokens)
+        return total / count.clamp(min=1)
+
+
+def load_head(base: str | Path, backbone: nn.Module, dtype: torch.dtype) -> nn.Linear:
+    """The base's map from hidden states to the vocabulary: the backbone's own embeddings where the two are tied.
+
+    Raises
+    ------
+    ConfigError
+        If the base is no causal language model, or does more to its logits than a linear map.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = base_config(base, 1)
+    if is_encoder(config):
+        raise ConfigError(
+            [f"`text.domain.epochs`: {base} ({config.model_type}) predicts no next token; set it to 0 for an encoder"]
+        )
+    more = [
+        name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(config, name, None)
+    ]
+    if more:
+        raise ConfigError(
+            [f"`text.domain.epochs`: the head of {base} uses {more}, which is not supported; set it to 0"]
+        )
+    embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
+    head = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
+    if config.tie_word_embeddings:
+        head.weight = embedding.weight
+        return head
+    with quiet():  # one layer only: the rest of the model is here already
+        whole = AutoModelForCausalLM.from_pretrained(base, config=config, dtype=dtype)
+    head.weight = whole.get_output_embeddings().weight.requires_grad_(False)
+    return head
+
+
+def backbone_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a :class:`LanguageModel`'s trained weights those of its backbone, by the backbone's own names."""
+    prefix = "backbone."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+class BucketSampler:
+    """Seeded batches of (tokens, item indices) from texts of like length; the same interface as ``AlignmentSampler``.
+
+    All ranks' batches of a step come from neighbouring lengths, so that no rank waits for another.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the base.
+    texts
+        Item texts by index.
+    eligible
+        Item indices to read.
+    batch_size
+        Texts per rank and step.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, texts: Sequence[str], eligible: NDArray[np.int64], batch_size: int, seed: int
+    ) -> None:
+        self._tokenizer, self._texts, self._eligible = tokenizer, texts, eligible
+        self._batch_size, self._seed = batch_size, seed
+        self._lengths = np.array([len(text) for text in texts])
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Steps of each rank in one epoch; few texts give one step of smaller batches."""
+        if len(self._eligible) < world_size:
+            return 0
+        return max(1, len(self._eligible) // (self._batch_size * world_size))
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[tuple[Tokens, Tensor]]:
+        """Batches of one epoch for one rank, from its batch number ``start`` on.
+
+        No text is read twice; an incomplete last batch is dropped.
+        """
+        size = min(self._batch_size, len(self._eligible) // world_size)
+        for step in self._steps(epoch, size * world_size)[start:]:
+            chosen = step[rank * size : (rank + 1) * size]
+            yield self._tokenizer([self._texts[i] for i in chosen]), torch.from_numpy(chosen)
+
+    def _steps(self, epoch: int, size: int) -> list[NDArray[np.int64]]:
+        """Item indices of every step, those of all ranks together."""
+        if size == 0:
+            return []
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(self._eligible)
+        order = order[: len(order) // size * size]
+        return [order[group] for group in length_groups(self._lengths[order], size, rng)]

@@ -1,0 +1,337 @@
+"""What a run will do and take, from its configuration and data alone: no weights are loaded, no Ray is started."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from driftline.config import Config, DeepSpeedConfig, EncoderConfig, HeadsConfig
+from driftline.drift.recipe import CROP_EVENTS, drift_sampler
+from driftline.models.adapters import describe_adapter
+from driftline.models.build import base_model
+from driftline.models.collaborative import popularity
+from driftline.models.text_tower import Tokenizer
+from driftline.sequences.batches import CropSampler, History
+from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
+from driftline.training.activations import Activations
+from driftline.training.gauges import flops_per_token, peak_flops
+from driftline.training.memory import (
+    PERSISTENCE_THRESHOLD,
+    Device,
+    Elements,
+    Memory,
+    advice,
+    describe,
+    memory,
+    zero_variants,
+)
+from driftline.training.outlines import (
+    domain_outline,
+    follow_domain,
+    follow_recommender,
+    follow_text,
+    recommender_outline,
+    text_outline,
+)
+from driftline.training.stages import MIN_FACTOR_EVENTS
+
+CARDS_GB = (80, 24)
+REFERENCE_GPUS = ("NVIDIA H100", "NVIDIA L4")
+"""Of 80 and 24 GB, for times where no GPU is here to ask."""
+MFU = 0.4
+"""Model FLOPs utilisation that times assume: what well-tuned training of dense transformers reaches."""
+LONGEST_TEXTS, SAMPLED_TEXTS = 1000, 2000
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a run.
+
+    Attributes
+    ----------
+    adapter
+        What of the language model trains and where; None for a stage without one.
+    batch, length
+        Of one worker and step; the longest sequence, in ``unit``.
+    steps_per_epoch
+        Of each worker.
+    units_per_epoch
+        Tokens or events of all workers, padding left out.
+    flops
+        Of the whole stage and all workers; recomputation by gradient checkpointing is not counted.
+    memory
+        Of one worker by variant: the chosen one first, then every ZeRO stage.
+    activations
+        Bytes without and with gradient checkpointing.
+    inside
+        Well-known parts of the figures in ``memory``, in bytes.
+    cards
+        By size in GB: whether a worker fits, and if not, what to change.
+    hours
+        By name of the GPU, at ``MFU``; empty for stages that are not bound by arithmetic.
+    """
+
+    name: str
+    adapter: str | None
+    parameters: int
+    trainable: int
+    batch: int
+    length: int
+    unit: str
+    steps_per_epoch: int
+    epochs: int
+    units_per_epoch: int
+    flops: float
+    memory: dict[str, Memory]
+    activations: dict[bool, Activations]
+    inside: dict[str, int]
+    cards: dict[int, str]
+    hours: dict[str, float]
+
+    @property
+    def chosen(self) -> Memory:
+        """Of the configured variant."""
+        return next(iter(self.memory.values()))
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A whole run."""
+
+    config: Config
+    data: dict[str, int]
+    workers: int
+    stages: list[StagePlan]
+    notes: list[str]
+
+
+def dry_run(config: Config, tell: Callable[[str], None] = lambda text: None) -> DryRun:
+    """Plan a run. Memory is that of the smallest world it may have, where every worker holds most.
+
+    Parameters
+    ----------
+    tell
+        Hears what is being done.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As a run would, at its start.
+    """
+    tell("reading the data")
+    dataset = load_dataset(config)
+    number = config.training.num_workers
+    workers = number if isinstance(number, int) else number[0]
+    plans, notes = [], list[str]()
+    for outline in _outlines(config, dataset, workers, notes):
+        tell(f"following one step of the {outline.name} stage on tensors without memory")
+        plans.append(_plan(config, outline, workers))
+    return DryRun(config, dataset.report, workers, plans, notes)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What is known of a stage before it is followed."""
+
+    name: str
+    module: Callable[[], nn.Module]
+    follow: Callable[[bool], Activations]
+    has_adapter: bool
+    unit: str
+    batch: int
+    length: int
+    mean_length: float
+    steps_per_epoch: int
+    epochs: int
+    logits: int
+    """Numbers in one copy of the scores over items or vocabulary."""
+
+
+def _outlines(config: Config, dataset: Dataset, workers: int, notes: list[str]) -> list[_Outline]:
+    longest, mean = _text_lengths(config, dataset.catalog.texts, notes)
+    stages = [_text(config, dataset, workers, longest, mean), _ranker(config, dataset, workers)]
+    if config.text.domain.epochs:
+        stages.insert(0, _domain(config, dataset, workers, longest, mean))
+    if config.drift.enabled:
+        stages.append(_drift(config, dataset, workers))
+    return stages
+
+
+def _domain(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:
+    options, texts = config.text.domain, len(dataset.catalog.texts) * 9 // 10
+    vocabulary = _vocabulary(config)
+    return _Outline(
+        "domain",
+        lambda: domain_outline(config, longest, config.training.deepspeed.gradient_checkpointing)[0],
+        partial(follow_domain, config, longest),
+        True, "tokens", options.batch_texts, longest, mean,
+        max(1, texts // (options.batch_texts * workers)), options.epochs,
+        options.batch_texts * (longest - 1) * vocabulary,
+    )  # fmt: skip
+
+
+def _text(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:
+    events = ranking_split(dataset, config).fit
+    counts = popularity([h.items for h in dataset.histories(events, dataset.users_of("train")).values()], _items(dataset))
+    eligible = int((counts >= MIN_FACTOR_EVENTS).sum())
+    batch, items = config.text.batch_items, _items(dataset)
+    return _Outline(
+        "text",
+        lambda: text_outline(config, items, longest, config.training.deepspeed.gradient_checkpointing)[0],
+        partial(follow_text, config, items, longest),
+        True, "tokens", batch, longest, mean,
+        max(1, (eligible - eligible // 10) // (batch * workers)), config.text.epochs,
+        batch * items,
+    )  # fmt: skip
+
+
+def _ranker(config: Config, dataset: Dataset, workers: int) -> _Outline:
+    histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
+    sampler = CropSampler(histories, config.encoder.window_events, config.training.batch_users, config.seed)
+    return _recommender(
+        "ranker", config, config.encoder, config.heads, _items(dataset), sampler, config.training.epochs, workers
+    )
+
+
+def _drift(config: Config, dataset: Dataset, workers: int) -> _Outline:
+    histories = list(dataset.histories(dataset.split.fit, dataset.users_of("train")).values())
+    sampler = drift_sampler(histories, config.drift, config.seed)
+    heads = HeadsConfig(rating=0.0, drift=config.heads.drift)
+    return _recommender(
+        "drift", config, config.drift.encoder, heads, _items(dataset), sampler, config.drift.epochs, workers
+    )
+
+
+def _recommender(
+    name: str,
+    config: Config,
+    encoder: EncoderConfig,
+    heads: HeadsConfig,
+    items: int,
+    sampler: CropSampler,
+    epochs: int,
+    workers: int,
+) -> _Outline:
+    lengths = np.array([min(len(h), sampler.window_events) for h in sampler.histories if len(h) >= 2] or [1])
+    batch, longest = sampler.batch_size, int(lengths.max())
+    is_checkpointing = config.training.deepspeed.gradient_checkpointing
+    return _Outline(
+        name,
+        lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing)[0],
+        partial(follow_recommender, config, encoder, heads, items, batch, longest),
+        encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * (0.5 if sampler.random_start else 1.0),
+        sampler.batches_per_epoch(workers), epochs,
+        batch * longest * items,
+    )  # fmt: skip
+
+
+def _plan(config: Config, outline: _Outline, workers: int) -> StagePlan:
+    options = config.training.deepspeed
+    with torch.device("meta"):
+        module = outline.module()
+    can_checkpoint = outline.has_adapter and config.text.adapter.kind != "prefix"
+    activations = {False: outline.follow(False)}
+    activations[True] = outline.follow(True) if can_checkpoint else activations[False]
+    used = activations[options.gradient_checkpointing]
+    device = Device(workers, config.training.use_gpu)
+    chosen = {f"as configured ({describe(options)})": memory(_elements(module, config), used, options, device)}
+    others = {
+        name: memory(_elements(module, config, variant), used, variant, device)
+        for name, variant in zero_variants(options, device.is_gpu)
+    }
+    units = round(outline.steps_per_epoch * outline.batch * outline.mean_length * workers)
+    flops = flops_per_token(module, outline.mean_length) * units * outline.epochs
+    elements = _elements(module, config)
+    return StagePlan(
+        name=outline.name,
+        adapter=describe_adapter(module, config.text.adapter).split(":")[0] if outline.has_adapter else None,
+        parameters=elements.parameters,
+        trainable=elements.trainable,
+        batch=outline.batch,
+        length=outline.length,
+        unit=outline.unit,
+        steps_per_epoch=outline.steps_per_epoch,
+        epochs=outline.epochs,
+        units_per_epoch=units,
+        flops=flops,
+        memory=chosen | others,
+        activations=activations,
+        inside=_inside(module, outline, used),
+        cards={
+            gb: advice(elements, activations, options, workers, outline.batch, gb, can_checkpoint) for gb in CARDS_GB
+        },
+        hours=_hours(config, flops, workers) if outline.unit == "tokens" else {},
+    )
+
+
+def _inside(module: nn.Module, outline: _Outline, used: Activations) -> dict[str, int]:
+    """Parts that people ask for, contained in weights, tables or activations."""
+    weight = next(module.parameters())
+    tables = [part.weight for part in module.modules() if isinstance(part, nn.Embedding) and outline.has_adapter]
+    parts = {
+        "token embedding table (in weights)": sum(t.numel() * t.element_size() for t in tables),
+        "one copy of the logits (in activations)": outline.logits * weight.element_size(),
+        "held for the backward pass (in activations)": used.saved,
+    }
+    return {name: size for name, size in parts.items() if size}
+
+
+def _hours(config: Config, flops: float, workers: int) -> dict[str, float]:
+    """By GPU, at ``MFU``: the one that is here, or else a card of each size."""
+    if not config.training.use_gpu:
+        return {}
+    here = [torch.cuda.get_device_name()] if torch.cuda.is_available() else list(REFERENCE_GPUS)
+    is_16_bit = config.training.deepspeed.precision != "fp32"
+    peaks = {name: peak for name in here if (peak := peak_flops(name, is_16_bit))}
+    return {name: flops / (MFU * peak * workers) / 3600 for name, peak in peaks.items()}
+
+
+def _elements(module: nn.Module, config: Config, options: DeepSpeedConfig | None = None) -> Elements:
+    """Count a module on the meta device."""
+    options = options or config.training.deepspeed
+    threshold = PERSISTENCE_THRESHOLD if options.persistence_threshold is None else options.persistence_threshold
+    parameters = list(module.parameters())
+    trainable = [p.numel() for p in parameters if p.requires_grad]
+    return Elements(
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(trainable),
+        largest=max(trainable),
+        small=sum(p.numel() for p in parameters if p.numel() < threshold),
+        quantised=_quantised(module) if config.text.adapter.kind == "qlora" else 0,
+        table_bytes=sum(buffer.numel() * buffer.element_size() for buffer in module.buffers()),
+    )
+
+
+def _quantised(module: nn.Module) -> int:
+    """Weights that bitsandbytes would hold in 4 bits: frozen linear maps of the backbone."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    return sum(part.weight.numel() for part in linear if not part.weight.requires_grad)
+
+
+def _items(dataset: Dataset) -> int:
+    return len(dataset.catalog.ids)
+
+
+def _vocabulary(config: Config) -> int:
+    from driftline.models.backbone import base_config
+
+    size: int = base_config(base_model(config), None).vocab_size
+    return size
+
+
+def _text_lengths(config: Config, texts: Sequence[str], notes: list[str]) -> tuple[int, float]:
+    """Tokens of the longest text and of a mean one; a base without a tokenizer leaves ``text.max_tokens`` for both."""
+    base, limit = base_model(config), config.text.max_tokens
+    if not any(base.glob("*token*")):
+        notes.append(f"{base} has no tokenizer: every text is counted with text.max_tokens={limit} tokens")
+        return limit, float(limit)
+    tokenizer = Tokenizer(base, limit)
+    longest = sorted(texts, key=len, reverse=True)[:LONGEST_TEXTS]
+    sample = np.random.default_rng(0).permutation(len(texts))[:SAMPLED_TEXTS]
+    most = int(tokenizer(longest).mask_MT.sum(dim=1).max())
+    if len(texts) > LONGEST_TEXTS:
+        notes.append(f"token counts: longest of the {LONGEST_TEXTS:,} longest texts, mean of {len(sample):,} drawn ones")
+    return most, float(tokenizer([texts[i] for i in sample]).mask_MT.sum(dim=1).float().mean())

@@ -1,0 +1,157 @@
+"""The modules of a run without their weights: on the meta device, with one step each for ``activations`` to follow."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from driftline.config import AdapterConfig, Config, EncoderConfig, HeadsConfig
+from driftline.models.adapters import add_adapter
+from driftline.models.backbone import base_config, quiet
+from driftline.models.build import DTYPES, TEXT_VECTOR_DIM, base_model
+from driftline.models.item_table import ItemTable
+from driftline.models.language_model import LanguageModel
+from driftline.models.recommender import Recommender
+from driftline.models.text_tower import TextAligner, TextTower, Tokens
+from driftline.models.user_encoder import UserEncoder
+from driftline.sequences.batches import Batch
+from driftline.training.activations import Activations, trace, trace_line
+from driftline.training.stages import FACTOR_DIM
+
+Outline = tuple[nn.Module, Callable[[], Tensor]]
+"""A module on the meta device, and its loss for a batch of the configured size."""
+
+RECURRENT_STEPS = 16
+"""Time steps after which a recurrent encoder is extrapolated: they are followed one by one."""
+
+
+def text_outline(config: Config, items: int, tokens: int, checkpointing: bool, layers: int | None = None) -> Outline:
+    """The text stage, over a catalogue of ``items``, with texts of ``tokens`` tokens; ``layers`` to build fewer."""
+    M = config.text.batch_items
+    tower = TextTower(_backbone(config, layers or text_layers(config), checkpointing), TEXT_VECTOR_DIM, 1.0)
+    aligner = TextAligner(
+        _in_precision(tower, config), torch.empty(items, FACTOR_DIM), torch.empty(items, dtype=torch.bool)
+    )
+    _in_precision(aligner.map, config)
+    return aligner.train(), lambda: aligner(_texts(M, tokens), torch.zeros(M, dtype=torch.long))
+
+
+def domain_outline(config: Config, tokens: int, checkpointing: bool, layers: int | None = None) -> Outline:
+    """The stage of domain adaptation."""
+    backbone = _backbone(config, layers or text_layers(config), checkpointing)
+    embedding: nn.Embedding = backbone.get_input_embeddings()  # type: ignore[operator]
+    head = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False).requires_grad_(False)
+    if base_config(base_model(config), None).tie_word_embeddings:
+        head.weight = embedding.weight
+    model = LanguageModel(_in_precision(backbone, config), _in_precision(head, config)).train()
+    return model, lambda: model(_texts(config.text.domain.batch_texts, tokens))
+
+
+def recommender_outline(
+    config: Config,
+    encoder: EncoderConfig,
+    heads: HeadsConfig,
+    items: int,
+    sequences: int,
+    events: int,
+    checkpointing: bool,
+    layers: int | None = None,
+) -> Outline:
+    """The ranking or the drift stage, over a catalogue of ``items``, with ``sequences`` histories of ``events`` events."""
+    decoder = None
+    if encoder.kind == "llm":
+        decoder = _backbone(config, layers or encoder.layers, checkpointing)
+        decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
+    table = ItemTable(
+        torch.empty(items, TEXT_VECTOR_DIM), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout
+    )
+    model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen)
+    return _in_precision(model, config).train(), lambda: model(_histories(sequences, events)).total
+
+
+def follow_text(config: Config, items: int, tokens: int, checkpointing: bool) -> Activations:
+    """Activations of the text stage."""
+    return trace_line(
+        lambda layers: text_outline(config, items, tokens, checkpointing, layers), text_layers(config), _period(config)
+    )
+
+
+def follow_domain(config: Config, tokens: int, checkpointing: bool) -> Activations:
+    """Activations of domain adaptation."""
+    return trace_line(
+        lambda layers: domain_outline(config, tokens, checkpointing, layers), text_layers(config), _period(config)
+    )
+
+
+def follow_recommender(
+    config: Config, encoder: EncoderConfig, heads: HeadsConfig, items: int, sequences: int, events: int, checkpointing: bool
+) -> Activations:
+    """Activations of the ranking or the drift stage."""
+
+    def outline(length: int, layers: int | None = None) -> Outline:
+        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers)
+
+    if encoder.kind == "llm":
+        return trace_line(lambda layers: outline(events, layers), encoder.layers, _period(config))
+    if encoder.kind in ("gru", "lstm"):
+        return trace_line(outline, events, RECURRENT_STEPS)
+    return trace(lambda: outline(events))
+
+
+def text_layers(config: Config) -> int:
+    """Depth of the text tower."""
+    depth: int = base_config(base_model(config), config.text.layers).num_hidden_layers
+    return depth
+
+
+def _period(config: Config) -> int:
+    """Layers after which their kinds repeat: 1 where all are alike."""
+    kinds = getattr(base_config(base_model(config), None), "layer_types", None)
+    if not kinds:
+        return 1
+    repeats = (n for n in range(1, len(kinds)) if all(kinds[i] == kinds[i % n] for i in range(len(kinds))))
+    return next(repeats, len(kinds))
+
+
+def _backbone(config: Config, layers: int, checkpointing: bool) -> nn.Module:
+    """The first layers of the base with their adapter; 4-bit weights are outlined whole."""
+    from transformers import AutoModel
+
+    base: Path = base_model(config)
+    with quiet():
+        backbone: nn.Module = AutoModel.from_config(base_config(base, layers), dtype=_dtype(config))
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None  # type: ignore[assignment]
+    if checkpointing:
+        backbone.activation_checkpointing_enable()  # type: ignore[operator]
+    return add_adapter(backbone, _without_quantisation(config.text.adapter))
+
+
+def _without_quantisation(adapter: AdapterConfig) -> AdapterConfig:
+    return adapter.model_copy(update={"kind": "lora"}) if adapter.kind == "qlora" else adapter
+
+
+def _dtype(config: Config) -> torch.dtype:
+    return DTYPES[config.training.deepspeed.precision]
+
+
+def _in_precision(module: nn.Module, config: Config) -> nn.Module:
+    """Cast parameters, not buffers, as training does."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(_dtype(config))
+    return module
+
+
+def _texts(count: int, tokens: int) -> Tokens:
+    return Tokens(torch.zeros(count, tokens, dtype=torch.long), torch.ones(count, tokens, dtype=torch.long))
+
+
+def _histories(count: int, events: int) -> Batch:
+    shape = (count, events)
+    return Batch(
+        torch.zeros(shape, dtype=torch.long),
+        torch.ones(shape, dtype=torch.bool),
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape),
+    )

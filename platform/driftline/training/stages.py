@@ -1,0 +1,201 @@
+"""The stages of a run, built from its configuration and data: domain, text, ranking, drift."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from driftline.config import Config
+from driftline.drift.recipe import drift_sampler, drift_validation
+from driftline.events.splits import Targets
+from driftline.models.adapters import load_adapter_state
+from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_model, build_ranker, build_text_tower
+from driftline.models.collaborative import item_factors, popularity
+from driftline.models.language_model import backbone_weights
+from driftline.models.text_tower import AlignmentSampler, TextAligner, TextEncoder, Tokenizer
+from driftline.sequences.batches import History
+from driftline.sequences.dataset import Dataset, ranking_split
+from driftline.sequences.stream import ranking_counts, ranking_sampler
+from driftline.training.checkpoints import Snapshot
+from driftline.training.domain import domain_stage
+from driftline.training.progress import Update
+from driftline.training.stage import Stage, Worker, fit_stage
+from driftline.training.validation import (
+    RankingTargets,
+    validate_alignment,
+    validate_likelihood,
+    validate_ranking,
+)
+
+FACTOR_DIM = 64
+MIN_FACTOR_EVENTS = 5
+"""Events an item needs before its collaborative factor is worth aligning to."""
+
+
+class Stages:
+    """The stages of one run over one dataset.
+
+    Parameters
+    ----------
+    snapshot
+        Where the run stands; finished stages are in it, and each stage leaves its weights there.
+    checkpoint
+        The folder that ``snapshot`` was read from; None for a fresh start.
+    """
+
+    def __init__(
+        self, config: Config, dataset: Dataset, worker: Worker, snapshot: Snapshot, checkpoint: Path | None
+    ) -> None:
+        self.config, self.dataset, self.worker = config, dataset, worker
+        self.snapshot, self.checkpoint = snapshot, checkpoint
+        self.num_items = len(dataset.catalog.ids)
+
+    def domain(self) -> None:
+        """Read the catalogue's texts as a language model does; alignment goes on with what that has learnt."""
+        if self.snapshot.done.keys().isdisjoint(("domain", "text_vectors")):
+            torch.manual_seed(self.config.seed)
+            self._fit(domain_stage(self.config, self.dataset.catalog, self.worker))
+
+    def text(self) -> None:
+        """Align the language model's item vectors with collaborative factors, then encode the catalogue once.
+
+        Only users of the drift protocol's training part are behind the factors, because the drift model shares the
+        vectors and must not have seen the others.
+        """
+        if "text_vectors" in self.snapshot.done:
+            return
+        config, catalog = self.config, self.dataset.catalog
+        events = ranking_split(self.dataset, config).fit
+        sequences = [h.items for h in self.dataset.histories(events, self.dataset.users_of("train")).values()]
+        counts = np.bincount(np.concatenate(sequences), minlength=self.num_items)
+        eligible = np.flatnonzero(counts >= MIN_FACTOR_EVENTS)
+        order = np.random.default_rng(config.seed).permutation(eligible)
+        held_out, fit = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
+        factors = item_factors(sequences, self.num_items, FACTOR_DIM)
+        tokenizer = Tokenizer(base_model(config), config.text.max_tokens)
+        torch.manual_seed(config.seed)
+        trained = np.isin(np.arange(self.num_items), fit)
+        tower = build_text_tower(config, for_training=True)
+        if "domain" in self.snapshot.done:
+            load_adapter_state(tower.backbone, backbone_weights(self.snapshot.done["domain"]))
+        aligner = TextAligner(tower, torch.from_numpy(factors), torch.from_numpy(trained))
+        validate = partial(
+            validate_alignment, aligner, tokenizer, catalog.texts, held_out,
+            self.worker.rank, self.worker.world_size, self.worker.device,
+        )  # fmt: skip
+        stage = Stage(
+            name="text",
+            module=aligner,
+            sampler=AlignmentSampler(tokenizer, catalog.texts, fit, config.text.batch_items, config.seed),
+            loss=lambda engine, batch: engine(batch[0].to(self.worker.device), batch[1].to(self.worker.device)),
+            counts=lambda batch: {"items": len(batch[1]), "tokens": int(batch[0].mask_MT.sum())},
+            validate=validate,
+            epochs=config.text.epochs,
+            learning_rate=config.text.learning_rate,
+            ids=lambda batch: [catalog.ids[item] for item in batch[1].tolist()],
+            batch_size=config.text.batch_items,
+            validate_every_epochs=1,
+        )
+        self._fit(stage)
+        self.snapshot.done["text_vectors"] = {"vectors": self._encode_catalogue(aligner, tokenizer)}
+        self.snapshot.done.pop("domain", None)  # the aligned weights started from it
+
+    def ranker(self) -> None:
+        """Train the ranking model on the protocol's training events."""
+        config, dataset = self.config, self.dataset
+        counts_N = torch.from_numpy(ranking_counts(dataset, config))
+        torch.manual_seed(config.seed)
+        model = build_ranker(config, self._text_vectors(), counts_N > 0)
+        model.items.start_from_popularity(counts_N)
+        targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
+        mask_seen = not dataset.catalog.repeat_consumption
+        stage = Stage(
+            name="ranker",
+            module=model,
+            sampler=ranking_sampler(dataset, config),
+            loss=self._loss,
+            counts=lambda batch: {"events": batch.events},
+            ids=lambda batch: batch.users,
+            validate=lambda: validate_ranking(
+                model, targets, self.worker.rank, self.worker.world_size, self.worker.device, mask_seen
+            ),
+            epochs=config.training.epochs,
+            learning_rate=config.training.learning_rate,
+            batch_size=config.training.batch_users,
+        )
+        self._fit(stage)
+
+    def drift(self) -> None:
+        """Train the drift model on its 60 % of the users; its validation likelihood is on the calibration users."""
+        config, dataset = self.config, self.dataset
+        events = dataset.split.fit
+        histories = list(dataset.histories(events, dataset.users_of("train")).values())
+        calibration = list(dataset.histories(events, dataset.users_of("calibration")).values())
+        counts_N = self._counts(histories)
+        torch.manual_seed(config.seed)
+        model = build_drift_model(config, self._text_vectors(), counts_N > 0)
+        model.items.start_from_popularity(counts_N)
+        batches = drift_validation(calibration, config.drift, config.seed)
+        stage = Stage(
+            name="drift",
+            module=model,
+            sampler=drift_sampler(histories, config.drift, config.seed),
+            loss=self._loss,
+            counts=lambda batch: {"events": batch.events},
+            ids=lambda batch: batch.users,
+            validate=lambda: validate_likelihood(
+                model, batches, self.worker.rank, self.worker.world_size, self.worker.device
+            ),
+            epochs=config.drift.epochs,
+            learning_rate=config.drift.learning_rate,
+            batch_size=config.drift.batch_users,
+        )
+        self._fit(stage)
+
+    def _fit(self, stage: Stage) -> None:
+        """Train a stage unless a checkpoint already holds it."""
+        if stage.name in self.snapshot.done:
+            load_adapter_state(stage.module, self.snapshot.done[stage.name])
+            return
+        is_resumed = self.snapshot.progress.stage == stage.name
+        if is_resumed:
+            saved = self.snapshot.progress
+            inside = f", {saved.position} batches into the next" if saved.position else ""
+            self.worker.tell(Update(stage.name, 0, 1, note=f"resuming after epoch {saved.epoch}{inside}"))
+        checkpoint = self.checkpoint if is_resumed else None
+        fit_stage(stage, self.config.training, self.worker, self.snapshot, self.config.seed, checkpoint)
+
+    def _loss(self, engine: Any, batch: Any) -> torch.Tensor:
+        total: torch.Tensor = engine(batch.to(self.worker.device)).total
+        return total
+
+    def _encode_catalogue(self, aligner: TextAligner, tokenizer: Tokenizer) -> torch.Tensor:
+        """Text vectors of all items; every rank reads its share."""
+        texts, world_size = self.dataset.catalog.texts, self.worker.world_size
+        encoder = TextEncoder(aligner.tower, tokenizer)
+        share = encoder.encode(texts[self.worker.rank :: world_size])
+        shares: list[Any] = [share]
+        if world_size > 1:
+            shares = [None] * world_size
+            dist.all_gather_object(shares, share)
+        vectors = torch.empty(len(texts), TEXT_VECTOR_DIM)
+        for rank, part in enumerate(shares):
+            vectors[rank::world_size] = part
+        return vectors
+
+    def _text_vectors(self) -> torch.Tensor:
+        return self.snapshot.done["text_vectors"]["vectors"]
+
+    def _counts(self, histories: Sequence[History]) -> torch.Tensor:
+        """Training events per item: ``counts_N``."""
+        return torch.from_numpy(popularity([history.items for history in histories], self.num_items))
+
+
+def ranking_targets(dataset: Dataset, targets: Targets) -> RankingTargets:
+    """Targets of a split as item indices."""
+    histories = [dataset.target_history(targets, number) for number in range(len(targets))]
+    return RankingTargets(histories, dataset.indices(targets.item_ids))
