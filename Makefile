@@ -1,6 +1,7 @@
 # make demo       the whole story on MovieLens-100K: train, evaluate, serve, and watch a user change
 # make test       lint and the whole test suite
 # make test-fast  the tests that take seconds, without lint
+# make test-faults  what clusters do to a run: killed workers and nodes, full disks, damaged checkpoints (minutes each)
 # make lint       ruff, import layers, mypy
 # make setup      .venv with everything in it (the others do this themselves)
 #
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint fetch
+.PHONY: help setup demo test test-fast test-faults lint fetch
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -44,10 +45,13 @@ demo: fetch
 	@PYTHONPATH=platform $(BIN)/python jobs/demo.py
 
 test: fetch lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not faults'
 
 test-fast: fetch
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not faults'
+
+test-faults: fetch
+	$(BIN)/python -m pytest -m faults
 
 lint: setup
 	$(BIN)/ruff check .

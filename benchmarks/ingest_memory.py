@@ -42,7 +42,7 @@ class Settings:
     seed: int
     train_minutes: float
     dim: int = 32
-    layers: int = 2
+    layers: int = 1
     window_events: int = 100
     batch_users: int = 64
 
@@ -50,7 +50,7 @@ class Settings:
 def main(
     events: Annotated[int, typer.Option(help="Events of the synthetic log.")] = 10_000_000,
     users: Annotated[int, typer.Option(help="People in it.")] = 200_000,
-    items: Annotated[int, typer.Option(help="Items in it; training scores all of them at every event.")] = 2_000,
+    items: Annotated[int, typer.Option(help="Items in it; training scores all of them at every event.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of the log and of the epoch.")] = 7,
     train_minutes: Annotated[float, typer.Option(help="Then the epoch is only read, not trained on.")] = 30.0,
     folder: Annotated[Path | None, typer.Option(help="Keep log and histories here; default: a temporary one.")] = None,
@@ -249,7 +249,7 @@ def _model(settings: Settings) -> Any:
     items = ItemTable(torch.randn(settings.items, 64), known_N, settings.dim, encoder.id_dropout)
     model = Recommender(items, UserEncoder(encoder), HeadsConfig(rating=0.0), mask_seen=False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    return DistributedDataParallel(model, find_unused_parameters=True), optimiser
+    return DistributedDataParallel(model), optimiser
 
 
 def _peak_bytes() -> int:

@@ -26,7 +26,7 @@ def main(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(help="Only say what would train: parameters, memory by ZeRO stage, steps, FLOPs; loads no weights."),
+        typer.Option(help="Only say what it would take: parameters, memory by ZeRO stage, steps, FLOPs."),
     ] = False,
     resume: Annotated[str | None, typer.Option(help="Go on with this run from its newest checkpoint.")] = None,
 ) -> None:

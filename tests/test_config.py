@@ -20,6 +20,11 @@ def sample(**sections: Any) -> dict[str, Any]:
     return {"data": {"sample": "ml-100k"}, **sections}
 
 
+def adapter(kind: str, domain: dict[str, Any] | None = None, **deepspeed: Any) -> dict[str, Any]:
+    """The sample with a kind of adapter, domain adaptation and DeepSpeed options."""
+    return sample(text={"adapter": {"kind": kind}, "domain": domain or {}}, training={"deepspeed": deepspeed})
+
+
 def faults_of(tree: Any, *overrides: str) -> list[str]:
     """What is wrong with a tree."""
     with pytest.raises(ConfigError) as caught:
@@ -39,7 +44,10 @@ def test_all_faults_are_told_at_once_each_with_field_value_and_valid_choices() -
     )
     assert len(faults) == 8
     told = "\n".join(faults)
-    assert "`text.adapter.rnk` = 2: unknown key (did you mean `rank`?); valid keys here: kind, rank, alpha, dropout, " in told
+    assert (
+        "`text.adapter.rnk` = 2: unknown key (did you mean `rank`?); valid keys here: kind, rank, alpha, dropout, "
+        in told
+    )
     assert "`trainig` = {}: unknown key (did you mean `training`?); valid keys here: name, seed, storage, data" in told
     assert "`training.epocs` = 3: unknown key (did you mean `epochs`?)" in told
     assert "`training.num_workers`: 'two' is neither a whole number" in told
@@ -100,6 +108,11 @@ def test_a_document_that_is_no_mapping(tree: Any) -> None:
             {"data": {"sample": "ml-100k", "repeat_consumption": True}},
             "drift.encoder.mask_seen to false",
         ),
+        (adapter("qlora", zero_stage=2), "choose lora on CPU"),
+        (adapter("adalora", zero_stage=2), "needs training.deepspeed.zero_stage=0 (it is 2)"),
+        (adapter("adalora", zero_stage=0, precision="bf16"), "needs training.deepspeed.precision=fp32 (it is bf16)"),
+        (adapter("adalora", {"epochs": 1}, zero_stage=0), "set text.domain.epochs=0 (it is 1), or choose lora"),
+        (adapter("prefix", gradient_checkpointing=True), "the prefix is a key-value cache; switch one of them off"),
     ],
 )
 def test_an_impossible_combination_says_what_to_change(tree: dict[str, Any], way_out: str) -> None:

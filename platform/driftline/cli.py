@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.console import Console
 from driftline import __version__
 from driftline.errors import DriftlineError
 from driftline.serving import keys_cli
+from driftline.terminal import working
 
 # Before torch is imported: Driftline spreads work over processes and threads of its own, and two OpenMP pools that spin
 # on the same cores make everything ten times slower.
@@ -69,6 +70,27 @@ def fetch(
     fetched = samples.fetch_all(home)
     typer.echo(f"MovieLens-100K         {fetched.movielens}")
     typer.echo(f"SmolLM2-135M-Instruct  {fetched.smollm2}")
+
+
+@app.command(epilog="Example: driftline export --bundle ~/.driftline/bundles/demo --format hf --out ./text-tower")
+def export(
+    bundle: Annotated[Path, typer.Option(help="Directory of a trained bundle.")],
+    out: Annotated[str, typer.Option(help="Directory to create (for --format bundle also a URI such as s3://…).")],
+    form: Annotated[
+        Literal["hf", "peft", "bundle"],
+        typer.Option(
+            "--format",
+            help="hf: the text tower's language model, adapter merged, for plain transformers; peft: its adapter; "
+            "bundle: a verified copy of everything.",
+        ),
+    ] = "hf",
+) -> None:
+    """Write what was trained in a form that other tools read. Safetensors only; nothing is overwritten."""
+    from driftline.registry import export as exporting
+
+    with working(Console(stderr=True), f"exporting {bundle}"):
+        place = exporting.export(bundle, form, out)
+    typer.echo(place)
 
 
 def run_job(job: Callable[..., None]) -> None:

@@ -51,13 +51,7 @@ class LocalCluster:
     dashboard: str
     environment: dict[str, str]
 
-    def submit(
-        self,
-        command: Sequence[str],
-        root: Path,
-        hear: Callable[[str], None],
-        runtime_env: str = "jobs/runtime_env.yaml",
-    ) -> int:
+    def submit(self, command: Sequence[str], root: Path, hear: Callable[[str], None]) -> int:
         """``ray job submit`` from a repository's root to the end of the job; ``hear`` gets every line of its output.
 
         Returns
@@ -65,23 +59,24 @@ class LocalCluster:
         int
             0 if the job succeeded.
         """
-        job = subprocess.Popen(
+        with subprocess.Popen(
             [RAY, "job", "submit", "--address", self.dashboard, "--working-dir", ".",
              "--runtime-env", "jobs/runtime_env.yaml", "--", *command],
             cwd=root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert job.stdout is not None
-        try:
-            for line in job.stdout:
-                hear(line.rstrip("\n"))
-            return job.wait()
-        finally:
-            _end(job)
+        ) as job:  # fmt: skip
+            assert job.stdout is not None
+            try:
+                for line in job.stdout:
+                    hear(line.rstrip("\n"))
+            except BaseException:
+                _end(job)
+                raise
+        return job.returncode
 
     def nodes(self) -> dict[str, str]:
         """Name of every living node by its id: head, worker-1, worker-2 …"""
         found = self._state("nodes")
-        return {node["node_id"]: _name(node["resources_total"]) for node in found if node["state"] == "ALIVE"}
+        return {node["node_id"]: _name(node.get("resources_total")) for node in found if node["state"] == "ALIVE"}
 
     def placements(self) -> list[dict[str, str]]:
         """Every actor that ever ran here: its job, class and the name of its node."""
@@ -181,11 +176,12 @@ def _end(process: "subprocess.Popen[Any]") -> None:
     for survivor in left:
         survivor.kill()
     psutil.wait_procs(left, timeout=END_TIMEOUT_S)
+    process.wait()
 
 
-def _name(resources: dict[str, float]) -> str:
-    """A node's own resource."""
-    return next(name for name in resources if name == "head" or name.startswith("worker-"))
+def _name(resources: dict[str, float] | None) -> str:
+    """A node's own resource; a node that has only just registered may not tell its resources yet."""
+    return next((name for name in resources or () if name == "head" or name.startswith("worker-")), "none")
 
 
 def _names(cluster: LocalCluster) -> set[str]:

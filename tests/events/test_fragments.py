@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from driftline.columns import Events
 from driftline.errors import DataError
-from driftline.events.fragments import LEFT_OUT, REJECTED_ROW, fragments, input_files, read_fragment, user_hashes
+from driftline.events.fragments import LEFT_OUT, REJECTED_ROW, fragments, id_hashes, input_files, read_fragment
 from driftline.events.readers import read_events
 
 COLUMNS = [Events.USER, Events.ITEM, Events.TIME, Events.TYPE, Events.VALUE, Events.EVENT_ID]
@@ -83,6 +83,24 @@ def test_a_row_with_another_number_of_fields_is_rejected(tmp_path: Path) -> None
     ]
 
 
+def test_a_file_of_broken_rows_is_all_rejections(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\nu2\nu3,c,d\n", encoding="utf-8")
+    events, rejected = in_pieces(path)
+    assert (len(events), len(rejected)) == (0, 2)
+
+
+def test_what_holds_no_row_is_no_part(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id\n\n", encoding="utf-8")
+    pq.write_table(
+        pa.table({"user_id": pa.array([], pa.string()), "item_id": pa.array([], pa.string())}), tmp_path / "b.parquet"
+    )
+    assert fragments(input_files(tmp_path)) == ([], 0)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="b.parquet: not a readable Parquet file"):
+        fragments(input_files(tmp_path))
+
+
 CELLS = st.one_of(
     st.none(),
     st.text(alphabet="01 .-e\0nаif卧", max_size=5),
@@ -148,7 +166,7 @@ def test_what_cannot_be_read_in_pieces_is_named(tmp_path: Path) -> None:
         input_files(tmp_path)
 
 
-def test_hashes_of_users_never_change() -> None:
+def test_hashes_of_ids_never_change() -> None:
     """Files written by one version are named and ordered by them."""
-    hashes = user_hashes(pa.chunked_array([["u1", "卧"], ["u1"]]))
+    hashes = id_hashes(pa.chunked_array([["u1", "卧"], ["u1"]]))
     assert hashes.tolist() == [2984610181246591869, 13049301698206350188, 2984610181246591869]

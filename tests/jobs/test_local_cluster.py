@@ -57,7 +57,7 @@ def test_a_sweep_leaves_report_and_challenger(cluster: LocalCluster, folder: Pat
     assert cluster.submit(command, ROOT, lines.append) == 0, "\n".join(lines[-60:])
     said = {line.split("  ")[0]: Path(line.split("  ")[-1]) for line in lines if line.startswith(("report", "bundle"))}
     assert said["report"].is_file()
-    assert {"report.csv", "report.json"} <= {path.name for path in said["report"].parent.iterdir()}
+    assert {"trials.csv", "report.json", "best.yaml"} <= {path.name for path in said["report"].parent.iterdir()}
     assert len(driftline.load(said["bundle"]).recommend(["i1", "i2"], k=5).items) == 5
 
 

@@ -31,7 +31,7 @@ def config_of(base: Path, storage: Path, **sections: object) -> Config:
         {
             "storage": str(storage),
             "data": {"interactions": "events.csv"},
-            "text": {"base": str(base), "layers": 1, "lora": {"rank": 2}},
+            "text": {"base": str(base), "layers": 1, "adapter": {"rank": 2}},
             "encoder": small,
             "drift": {"encoder": small | {"kind": "mean", "window_events": 12, "mask_seen": True}},
             **sections,

@@ -92,6 +92,11 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ({"metric": "NDCG@10"}, [], "'ranker/NDCG@10'"),
         ({}, ["search.scheduler=pbt"], "needs search.trial_workers=0"),
         ({}, ["search.scheduler=pbt", "search.searcher=optuna", "search.trial_workers=0"], "cannot learn from"),
+        (
+            {},
+            ["search.scheduler=pbt", "search.max_concurrent_trials=2"],
+            "pauses those that find no room; leave it out",
+        ),
         ({}, ["search.scheduler=pbt", "search.perturb_every_epochs=20"], "must be below base.training.epochs=20"),
         (
             {"space": {"encoder.dim": {"kind": "choice", "values": [32, 64]}}},

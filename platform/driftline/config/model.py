@@ -33,7 +33,7 @@ class DataConfig(Section):
     ranking stage streams them; what needs whole histories at once works on ``sample_users``."""
     sample_users: int = Field(20_000, ge=1)
     """Users behind everything but the ranking stage with ``ingest=ray-data``: collaborative tables, text and drift
-    stages, gate and validation."""
+    stages, gate, validation and evaluation."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":

@@ -81,20 +81,27 @@ def input_files(source: Path) -> list[Path]:
 
 
 def fragments(files: Sequence[Path]) -> tuple[list[Fragment], int]:
-    """Parts to read in parallel, and how many rows they hold about."""
-    import pyarrow.parquet as pq
+    """Parts to read in parallel, and how many rows they hold about; what holds no row is no part.
 
+    Raises
+    ------
+    DataError
+        If a Parquet file has no readable footer.
+    """
     parts: list[Fragment] = []
     rows = 0
     for number, path in enumerate(files):
         if _format(path) != "parquet":
-            parts.append(Fragment(str(path), number))
-            rows += path.stat().st_size // BYTES_PER_TEXT_ROW
+            if _has_rows(path):
+                parts.append(Fragment(str(path), number))
+                rows += path.stat().st_size // BYTES_PER_TEXT_ROW
             continue
-        footer, first = pq.read_metadata(path), 0
+        footer, first = _footer(path), 0
         for group in range(footer.num_row_groups):
-            parts.append(Fragment(str(path), number, (group,), first))
-            first += footer.row_group(group).num_rows
+            count = footer.row_group(group).num_rows
+            if count:
+                parts.append(Fragment(str(path), number, (group,), first))
+            first += count
         rows += first
     return parts, rows
 
@@ -137,9 +144,7 @@ def input_columns(file: str | Path, columns: Mapping[str, str | None]) -> dict[s
     DataError
         If a column is unknown or missing.
     """
-    import pyarrow.parquet as pq
-
-    names = pq.read_schema(file).names if _format(file) == "parquet" else _text_header(file)
+    names = _footer(file).schema.names if _format(file) == "parquet" else _text_header(file)
     return _inputs(file, names, columns)
 
 
@@ -187,10 +192,29 @@ def _text_pieces(fragment: Fragment, columns: Mapping[str, str | None]) -> Piece
     for batch in reader:
         found, invalid[:] = list(invalid), []
         yield {target: batch.column(name) for target, name in inputs.items()}, batch.num_rows, found
+    if invalid:  # no well-formed row came after them
+        yield {target: pa.array([], pa.binary()) for target in inputs}, 0, invalid
 
 
 def _format(file: str | Path) -> str:
     return SUFFIXES[Path(file).suffix.lower()]
+
+
+def _footer(file: str | Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: not a readable Parquet file: {error}") from error
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether anything follows a text file's header."""
+    with file.open("rb") as lines:
+        lines.readline()
+        return any(line.strip() for line in lines)
 
 
 def _text_header(file: str | Path) -> list[str]:
@@ -332,9 +356,9 @@ def _numbers(column: Any, seconds: bool) -> tuple[Any, "np.ndarray[Any, np.dtype
     return pa.array(floats, from_pandas=True), doubtful
 
 
-def user_hashes(users: Any) -> "np.ndarray[Any, np.dtype[np.uint64]]":
-    """64-bit hash of each user id, the same everywhere and always (SipHash with pandas' fixed key)."""
-    encoded = users.combine_chunks().dictionary_encode()
+def id_hashes(ids: Any) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    """64-bit hash of each id, the same everywhere and always (SipHash with pandas' fixed key)."""
+    encoded = ids.combine_chunks().dictionary_encode()
     hashed = pd.util.hash_array(encoded.dictionary.to_numpy(zero_copy_only=False), categorize=False)
     found: np.ndarray[Any, np.dtype[np.uint64]] = hashed[encoded.indices.to_numpy(zero_copy_only=False)]
     return found

@@ -34,10 +34,10 @@ from driftline.events.fragments import (
     REJECTIONS_SHOWN,
     Fragment,
     fragments,
+    id_hashes,
     input_columns,
     input_files,
     read_fragment,
-    user_hashes,
 )
 from driftline.events.histories import (
     EVENT_COLUMNS,
@@ -77,7 +77,8 @@ def ingest(
     columns
         As in :func:`driftline.events.read_events`.
     storage
-        The result lies under ``storage/ingest``; it appears there whole or not at all.
+        The result lies under ``storage/ingest``; it appears there whole or not at all. A process that is killed leaves
+        a hidden folder beside it, which nothing reads.
 
     Raises
     ------
@@ -113,6 +114,9 @@ def _ingest(
     files = input_files(source)
     with_ids = any(Events.EVENT_ID in input_columns(path, columns) for path in files)
     parts, rows = fragments(files)
+    no_rows = f"{source}: the files have columns but no rows"
+    if not parts:
+        raise DataError(no_rows)
     partitions = max(1, -(-rows // EVENTS_PER_PARTITION))
     stats = []
     for row in _arranged(parts, columns, partitions, with_ids, folder):
@@ -126,7 +130,7 @@ def _ingest(
     shown = [Rejection(*json.loads(text)) for row in left_out for text in row["shown"]]
     total = events + duplicates + rejected
     if not total:
-        raise DataError(f"{source}: the files have columns but no rows")
+        raise DataError(no_rows)
     if not events or rejected > max_rejected_fraction * total:
         first = "; ".join(f"{r.file}:{r.line}: {r.reason}" for r in shown[:3])
         raise DataError(
@@ -191,7 +195,7 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
         yield from dataset.iter_rows()
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, DataError):
+        while cause is not None and type(cause) is not DataError:  # Ray's wrappers are subclasses of what they wrap
             cause = getattr(cause, "cause", None) or cause.__cause__
         if cause is None:
             raise
@@ -204,6 +208,7 @@ def _quiet_ray_data() -> None:
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that the bars are off
 
 
 def _read(
@@ -211,21 +216,22 @@ def _read(
 ) -> Iterator[Any]:
     """Validated pieces with the partition of each row; what was rejected has the partition after the last."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for number in batch["id"]:
         for piece in read_fragment(parts[int(number)], columns):
             where = np.full(piece.num_rows, partitions, dtype=np.int64)
             is_event = piece[Events.USER].is_valid().to_numpy()
-            key = Events.EVENT_ID if by_id else Events.USER
-            where[is_event] = _partition(piece.filter(pa.array(is_event))[key], partitions)
+            events = piece.filter(pa.array(is_event))
+            key = events[Events.USER]
+            if by_id:  # those without an id go anywhere, but not all to one place
+                key = pc.coalesce(events[Events.EVENT_ID], key)
+            where[is_event] = _partition(key, partitions)
             yield piece.append_column(PARTITION, pa.array(where))
 
 
 def _partition(ids: Any, partitions: int) -> Any:
-    """Of each id; no id at all counts as one."""
-    import pyarrow.compute as pc
-
-    return (user_hashes(pc.fill_null(ids, "")) % partitions).astype(np.int64)
+    return (id_hashes(ids) % partitions).astype(np.int64)
 
 
 def _drop_repeated_ids(table: Any, partitions: int) -> Any:
@@ -261,7 +267,7 @@ def _arrange(table: Any, partitions: int, staging: Path) -> Any:
     frame = log.events
     counts["events"], counts["duplicates"] = len(frame), log.duplicate_ids + log.duplicate_rows
     counts["low"], counts["high"] = float(frame[Events.VALUE].min()), float(frame[Events.VALUE].max())
-    hashes = user_hashes(pa.chunked_array([pa.array(frame[Events.USER], pa.string())]))
+    hashes = id_hashes(pa.chunked_array([pa.array(frame[Events.USER], pa.string())]))
     codes, _ = pd.factorize(frame[Events.USER])
     items, vocabulary = pd.factorize(frame[Events.ITEM])
     first = np.unique(items, return_index=True)[1]

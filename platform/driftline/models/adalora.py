@@ -41,8 +41,9 @@ class RankAllocation:
             raise ConfigError(
                 [f"`text.adapter.kind` = adalora: a stage of {steps} steps is too short (needs {MIN_STEPS})"]
             )
-        self._model: Any = next(part for part in module.modules() if _is_adalora(part))
-        config = self._model.peft_config[self._model.trainable_adapter_name]
+        models: list[Any] = [part for part in module.modules() if _is_adalora(part)]
+        (self._model,) = models
+        config: Any = self._model.peft_config[self._model.trainable_adapter_name]
         config.total_step, config.tinit, config.tfinal = steps, int(steps * WARMUP), int(steps * SETTLED)
         config.deltaT = max(1, steps // 100)
         self._config = config
@@ -107,8 +108,8 @@ class RankAllocation:
 
 
 def rank_allocation(module: nn.Module, steps: int) -> RankAllocation | None:
-    """The allocator of a module with an AdaLoRA adapter; None for any other."""
-    return RankAllocation(module, steps) if any(_is_adalora(part) for part in module.modules()) else None
+    """The allocator of a module with an AdaLoRA adapter; None for any other, and where nothing is trained."""
+    return RankAllocation(module, steps) if steps and any(_is_adalora(part) for part in module.modules()) else None
 
 
 def _is_adalora(module: nn.Module) -> bool:

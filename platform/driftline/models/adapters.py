@@ -44,8 +44,8 @@ def add_adapter(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
         return backbone.requires_grad_(True)
     if config.kind == "prefix":
         return _add_prefix(backbone, config)
-    targets = _targets(backbone, config)
-    return peft.get_peft_model(backbone, _peft_config(backbone, config, targets))  # type: ignore[arg-type]
+    adapted: nn.Module = peft.get_peft_model(backbone, _peft_config(backbone, config, _targets(backbone, config)))
+    return adapted
 
 
 def _peft_config(backbone: nn.Module, config: AdapterConfig, targets: list[str] | str) -> Any:
@@ -86,7 +86,8 @@ def _add_prefix(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
             ]
         )
     prefix = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=config.prefix_tokens)
-    return peft.get_peft_model(backbone, prefix)  # type: ignore[arg-type]
+    adapted: nn.Module = peft.get_peft_model(backbone, prefix)
+    return adapted
 
 
 def is_encoder(model_config: Any) -> bool:
@@ -125,11 +126,14 @@ def _targets(backbone: nn.Module, config: AdapterConfig) -> list[str] | str:
 def _published_targets(kind: str) -> Mapping[str, Sequence[str]]:
     from peft.utils import constants
 
-    mapping: Mapping[str, Sequence[str]] = {
+    mappings: dict[str, Any] = {
         "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
         "adalora": constants.TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING,
-    }.get(kind, constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING)
-    return mapping
+    }
+    published: Mapping[str, Sequence[str]] = mappings.get(
+        kind, constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    )
+    return published
 
 
 def _matches(name: str, target: str) -> bool:
@@ -150,19 +154,14 @@ def resolved_targets(module: nn.Module) -> dict[str, int]:
 
 
 def describe_adapter(module: nn.Module, config: AdapterConfig) -> str:
-    """What is trained: ``LoRA rank 8 on q_proj x4, v_proj x4: 92,160 of 42,470,000 parameters are trained``.
-
-    Call it before DeepSpeed shards the module: afterwards the sizes are those of shards.
-    """
+    """What is trained of the language model in ``module``: ``LoRA rank 8 on q_proj x4, v_proj x4``."""
     title = TITLES[config.kind]
     if config.kind == "prefix":
-        title += f" with {config.prefix_tokens} virtual tokens"
-    elif config.kind not in ("ia3", "full"):
-        title += f" rank {config.rank}"
-    targets = ", ".join(f"{name} x{count}" for name, count in resolved_targets(module).items())
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-    trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-    return f"{title}{f' on {targets}' if targets else ''}: {trained:,} of {total:,} parameters are trained"
+        return f"{title} with {config.prefix_tokens} virtual tokens"
+    if config.kind == "full":
+        return title
+    rank = "" if config.kind == "ia3" else f" rank {config.rank}"
+    return f"{title}{rank} on " + ", ".join(f"{name} x{count}" for name, count in resolved_targets(module).items())
 
 
 def adapter_state(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -40,12 +40,13 @@ def load_backbone(
     if four_bit:
         options |= {"quantization_config": _four_bit(dtype), "device_map": {"": torch.cuda.current_device()}}
     with quiet():  # a shortened model reports every layer that it leaves out
-        backbone: nn.Module = AutoModel.from_pretrained(base, **options)
+        backbone: Any = AutoModel.from_pretrained(base, **options)
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # of BERT and its kin: nothing reads it, so under full fine-tuning it has no gradient
     if gradient_checkpointing:
-        backbone.activation_checkpointing_enable()  # type: ignore[operator]
-    return backbone
+        backbone.activation_checkpointing_enable()
+    module: nn.Module = backbone
+    return module
 
 
 def base_config(base: str | Path, layers: int | None) -> Any:
@@ -72,7 +73,7 @@ def base_config(base: str | Path, layers: int | None) -> Any:
 
 def _four_bit(dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
-    from transformers.utils import is_bitsandbytes_available
+    from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not torch.cuda.is_available():
         raise ConfigError(["`text.adapter.kind` = qlora: its 4-bit kernels are CUDA only; choose lora on CPU"])

@@ -80,13 +80,30 @@ def write_bundle(target: Path, fill: Callable[[Path], None], manifest: Callable[
     """
     if target.exists():
         raise BundleError(f"{target} exists already; a bundle is never overwritten: choose another directory")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+
+    def fill_and_describe(work: Path) -> None:
         fill(work)
         described = asdict(manifest())
         described["files"] = {path.name: sha256_of(path) for path in sorted(work.iterdir())}
         (work / MANIFEST).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+    return write_directory(target, fill_and_describe)
+
+
+def write_directory(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Write a directory so that it exists completely or not at all.
+
+    Raises
+    ------
+    BundleError
+        If there is something at the target already; an empty directory is nothing.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise BundleError(f"{target} exists already and is never overwritten: choose another directory")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        fill(work)
         work.chmod(0o755)
         os.replace(work, target)
     except BaseException:

@@ -1,5 +1,6 @@
 """What a person sees of a running sweep, and its journal: a live table on a terminal, plain lines in a log."""
 
+import atexit
 import json
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from driftline.sweep.space import decode, show
 from driftline.sweep.spec import Sweep
 from driftline.terminal import LogLines
 
+FORGOTTEN = "it began just before the driver was killed; after the restart another trial took its place"
 MOST_ROWS = 20
 """Of the live table: the running trials, then the best of the others."""
 
@@ -50,7 +52,10 @@ class Screen(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial has validated."""
+        """A trial has validated; one that had ended before a restart only repeats its last report."""
+        known = self._trials.get(trial.trial_id)
+        if known is not None and known.has_ended:
+            return
         told = {"event": "report", "epoch": result["epoch"], "figure": result["figure"]}
         self._hear(trial, {**told, "values": json.loads(result["values"]), "figures": json.loads(result["figures"])})
         if result.get("done"):  # the scheduler has just decided so; a trial that ends by itself is not told here
@@ -72,6 +77,11 @@ class Screen(ray.tune.Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Called after the last trial."""
+        known = {trial.trial_id for trial in trials}
+        for lost in [own for own in self._trials.values() if own.state == "running" and own.id not in known]:
+            line = {"trial": lost.id, "time": round(time.time(), 3), "event": "end", "state": "failed"}
+            write(self._journal, line | {"reason": FORGOTTEN})
+            lost.hear(line | {"reason": FORGOTTEN})
         if self._show is not None:
             self._show.close(self._trials)
 
@@ -150,6 +160,7 @@ class _Table:
         self._sweep, self._lines = sweep, _Lines(console, sweep)
         self._live = Live(console=console, auto_refresh=True, refresh_per_second=2, transient=True)
         self._live.start()
+        atexit.register(self._live.stop)  # Ctrl-C ends a sweep without its last callback, and the cursor is hidden
 
     def tick(self, trials: dict[str, Trial]) -> None:
         self._live.update(self._draw(trials))

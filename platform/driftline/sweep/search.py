@@ -12,7 +12,7 @@ from typing import Any
 
 import ray.tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 
 from driftline.sweep.journal import read
 from driftline.sweep.space import LogUniform, RandInt, Uniform
@@ -23,12 +23,22 @@ PERTURBATIONS = (1.25, 0.8)
 
 
 def tune_space(sweep: Sweep) -> dict[str, Any]:
-    """What Tune draws points from."""
-    listed = sweep.search.searcher == "grid"
-    return {key: _domain(distribution, listed) for key, distribution in sweep.space.items()}
+    """What Tune draws points from.
+
+    A grid's values come in an order that the seed shuffles: ASHA compares a trial with those before it, and along a
+    sorted axis, from bad to good, every trial would look worth going on with.
+    """
+    domains = {key: _domain(distribution) for key, distribution in sweep.space.items()}
+    if sweep.search.searcher != "grid":
+        return domains
+    return {key: ray.tune.grid_search(_shuffled(domains[key].categories, key, sweep.search.seed)) for key in domains}
 
 
-def _domain(distribution: Any, listed: bool) -> Any:
+def _shuffled(positions: list[int], key: str, seed: int) -> list[int]:
+    return random.Random(f"{seed}/{key}").sample(positions, len(positions))
+
+
+def _domain(distribution: Any) -> Any:
     match distribution:
         case LogUniform():
             return ray.tune.loguniform(distribution.low, distribution.high)
@@ -36,19 +46,24 @@ def _domain(distribution: Any, listed: bool) -> Any:
             return ray.tune.uniform(distribution.low, distribution.high)
         case RandInt():
             return ray.tune.randint(distribution.low, distribution.high + 1)
-    positions = list(range(len(distribution.values)))
-    return ray.tune.grid_search(positions) if listed else ray.tune.choice(positions)
+    return ray.tune.choice(list(range(len(distribution.values))))
 
 
-def searcher(sweep: Sweep) -> Any:
-    """Random or grid search, or TPE by Optuna."""
+def searcher(sweep: Sweep, at_a_time: int) -> Any:
+    """Random or grid search, or TPE by Optuna, that hands out a point only while fewer trials than ``at_a_time`` live.
+
+    The bound is the searcher's own, because Tune ignores ``TuneConfig.max_concurrent_trials`` beside a given
+    ``BasicVariantGenerator``. Under PBT there is none: it compares all trials and pauses those that find no room, and
+    trials in a process of their own cannot wait for one another's workers.
+    """
     if sweep.search.searcher == "optuna":
         import optuna
         from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return OptunaSearch(seed=sweep.search.seed)
-    return BasicVariantGenerator(random_state=sweep.search.seed)
+        return ConcurrencyLimiter(OptunaSearch(seed=sweep.search.seed), max_concurrent=at_a_time)
+    bound = 0 if sweep.search.scheduler == "pbt" else at_a_time
+    return BasicVariantGenerator(random_state=sweep.search.seed, max_concurrent=bound)
 
 
 def scheduler(sweep: Sweep, journal: Path) -> TrialScheduler:
@@ -70,7 +85,7 @@ def scheduler(sweep: Sweep, journal: Path) -> TrialScheduler:
     return PopulationBasedTraining(
         time_attr="epoch",
         perturbation_interval=search.perturb_every_epochs,
-        hyperparam_mutations={key: positions.get(key) or _domain(d, False) for key, d in changed.items()},
+        hyperparam_mutations={key: positions.get(key) or _domain(d) for key, d in changed.items()},
         perturbation_factors=PERTURBATIONS,
         custom_explore_fn=partial(within, {key: d.ends() for key, d in changed.items() if key not in positions}),
         synch=True,  # few trials run at a time: without, the first would be compared with nobody

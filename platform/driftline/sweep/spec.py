@@ -183,6 +183,11 @@ def _scheduler_faults(head: _Head, base: Config, space: Mapping[str, Any]) -> It
             "search.scheduler=pbt needs search.trial_workers=0: a trial goes on from another one's checkpoint, which "
             "is handed over between processes of Ray Tune, not between runs of Ray Train"
         )
+    if search.max_concurrent_trials is not None:
+        yield (
+            f"search.max_concurrent_trials={search.max_concurrent_trials}: pbt keeps all trials alive and pauses those "
+            "that find no room; leave it out"
+        )
     if stage == "text":
         yield f"search.scheduler=pbt works on the ranking stage: choose a metric of it instead of {head.metric}"
     if not set(space) & set(CHANGED_WHILE_TRAINING):

@@ -135,10 +135,9 @@ def _fit(sweep: Sweep, folder: Path, journal: Path, at_a_time: int, trials: int)
             tune_config=ray.tune.TuneConfig(
                 metric="figure",
                 mode="max",
-                search_alg=searcher(sweep),
+                search_alg=searcher(sweep, at_a_time),
                 scheduler=scheduler(sweep, journal),
                 num_samples=1 if grid else trials,
-                max_concurrent_trials=at_a_time,
                 time_budget_s=sweep.search.timeout_s,
                 reuse_actors=sweep.trial_workers == 0,
             ),

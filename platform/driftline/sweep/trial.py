@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ import ray
 import ray.train
 import ray.tune
 import torch
+import torch.distributed as dist
 from ray.tune.integration.ray_train import TuneReportCallback
+from torch._C._distributed_c10d import HashStore
 
 from driftline.config import Config
 from driftline.sequences.dataset import load_dataset
@@ -26,7 +29,6 @@ from driftline.sweep.space import configured, decode
 from driftline.sweep.spec import Sweep
 from driftline.training.checkpoints import Progress, Snapshot, check, read, write
 from driftline.training.failures import explained
-from driftline.training.loop import process_group
 from driftline.training.progress import ProgressBoard
 from driftline.training.stage import Worker
 from driftline.training.stages import Stages
@@ -61,8 +63,10 @@ def run_trial(point: Mapping[str, Any], sweep: dict[str, Any], folder: str) -> N
     """
     plan = Sweep.model_validate(sweep)
     known = trials_of(read_journal(Path(folder) / JOURNAL)).get(ray.tune.get_context().get_trial_id())
-    if known is not None and known.has_ended:
-        return  # a driver that is killed may forget the last end that it wrote down
+    if known is not None and known.has_ended:  # a driver that is killed may forget the last end that it wrote down
+        epoch, figure = known.curve[-1]
+        ray.tune.report(told(plan, known.values, epoch, {plan.metric: figure}))
+        return
     values = decode(plan.space, point)
     config = trial_config(plan, values, Path(folder))
     if plan.trial_workers == 0:
@@ -96,7 +100,8 @@ def _in_this_process(config: Config, sweep: Sweep, values: dict[str, Any], folde
     """
     torch.set_num_threads(config.training.threads_per_worker)
     worker = Worker(device=_device(config), save=partial(_report, sweep, values))
-    with process_group(), ExitStack() as stack:
+    _join_world_of_one(config.training.use_gpu)
+    with ExitStack() as stack:
         checkpoint = ray.tune.get_checkpoint()
         at = Path(stack.enter_context(checkpoint.as_directory())) if checkpoint is not None else None
         if at is not None:
@@ -109,9 +114,24 @@ def _in_this_process(config: Config, sweep: Sweep, values: dict[str, Any], folde
         else:
             snapshot = with_text_stage(config, folder / "text" / text_key(config))
         stages = Stages(config, load_dataset(config), worker, snapshot, at)
-        stages.text()
+        _text(stages)
         if sweep.stage == "ranker":
             stages.ranker()
+
+
+def _join_world_of_one(use_gpu: bool) -> None:
+    """The process group that DeepSpeed wants, without a port. It stays: Tune uses a process for one trial after
+    another, and DeepSpeed never lets go of the first group that it saw."""
+    os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if use_gpu else "gloo", store=HashStore(), rank=0, world_size=1)
+
+
+def _text(stages: Stages) -> None:
+    """Everything before the ranking stage."""
+    if stages.config.text.domain.epochs:
+        stages.domain()
+    stages.text()
 
 
 def _device(config: Config) -> torch.device:
@@ -151,7 +171,7 @@ def with_text_stage(config: Config, place: Path) -> Snapshot:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.is_dir():
             snapshot = Snapshot(Progress())
-            Stages(config, load_dataset(config), Worker(device=_device(config)), snapshot, None).text()
+            _text(Stages(config, load_dataset(config), Worker(device=_device(config)), snapshot, None))
             publish(snapshot, place)
         return read(place)
 

@@ -1,10 +1,11 @@
-"""How much memory a training step holds beside the weights, found without weights: the real step on tensors of no memory.
+"""Memory that a training step holds beside the weights, found without weights: the real step on tensors of no memory.
 
-The module is built on the meta device; forward and backward pass then run under ``FakeTensorMode``, which computes shapes
-only, and every storage is counted from its birth to its death. So the figure follows from the code that trains, whatever
-the architecture, adapter and attention kernel, and includes what closed formulas leave out (logits, masks, temporaries).
-For one block of a transformer it agrees with the count of Korthikanti et al. 2022 (Reducing Activation Recomputation in
-Large Transformer Models, section 4.1): ``tests/training/test_activations.py`` derives it by hand.
+The module is built on the meta device; forward and backward pass then run under ``FakeTensorMode``, which computes
+shapes only, and every storage is counted from its birth to its death. So the figure follows from the code that trains,
+whatever the architecture, adapter and attention kernel, and includes what closed formulas leave out (logits, masks,
+temporaries). For one block of a transformer it is the sum of what each operation keeps, as in Korthikanti et al. 2022
+(Reducing Activation Recomputation in Large Transformer Models, section 4.1): ``tests/training/test_activations.py``
+derives it by hand.
 """
 
 import weakref
@@ -49,12 +50,12 @@ class Activations:
 class _Storages(TorchDispatchMode):
     """Writes down when which storage comes and goes.
 
-    Where the code asks for a value (``.item()``, ``.any()``, boolean indexing) there is none; the answer is then 'true' and
-    'all of them', the largest case.
+    Where the code asks for a value (``.item()``, ``.any()``, boolean indexing) there is none; the answer is then 'true'
+    and 'all of them', the largest case.
     """
 
     def __init__(self, known: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = known
         self._alive: dict[int, int] = {}
         self.changes: list[tuple[int, int]] = []
@@ -121,8 +122,8 @@ def trace(build: Callable[[], tuple[nn.Module, Callable[[], Tensor]]]) -> Activa
     Parameters
     ----------
     build
-        Returns a module on the meta device, in training mode and in its training precision, and a function that makes its
-        inputs on the CPU and returns the loss; the function is called after the module has moved there.
+        Returns a module on the meta device, in training mode and in its training precision, and a function that makes
+        its inputs on the CPU and returns the loss; the function is called after the module has moved there.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -137,14 +138,14 @@ def trace(build: Callable[[], tuple[nn.Module, Callable[[], Tensor]]]) -> Activa
         with storages:
             loss = loss_of()
             forward_changes = len(storages.changes)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return storages.summary(forward_changes)
 
 
 def trace_line(
     build: Callable[[int], tuple[nn.Module, Callable[[], Tensor]]], count: int, period: int = 1
 ) -> Activations:
-    """The same for a module of many like parts (layers, time steps): memory is a line in their number, two points give it.
+    """The same for a module of many like parts (layers, time steps): memory is a line in their number.
 
     Parameters
     ----------

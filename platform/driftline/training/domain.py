@@ -13,6 +13,7 @@ import torch
 
 from driftline.catalog import Catalog
 from driftline.config import Config
+from driftline.models.adapters import describe_adapter
 from driftline.models.build import base_model, build_language_model
 from driftline.models.language_model import BucketSampler, LanguageModel
 from driftline.models.text_tower import Tokenizer
@@ -48,6 +49,7 @@ def domain_stage(config: Config, catalog: Catalog, worker: Worker) -> Stage:
         learning_rate=options.learning_rate,
         batch_size=options.batch_texts,
         validate_every_epochs=1,
+        adapter=describe_adapter(model, config.text.adapter),
     )
 
 

@@ -1,21 +1,25 @@
 """What a run will do and take, from its configuration and data alone: no weights are loaded, no Ray is started."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from driftline.config import Config, DeepSpeedConfig, EncoderConfig, HeadsConfig
-from driftline.drift.recipe import CROP_EVENTS, drift_sampler
+from driftline.config.conflicts import find_conflicts
+from driftline.drift.recipe import drift_sampler
 from driftline.models.adapters import describe_adapter
+from driftline.models.backbone import base_config
 from driftline.models.build import base_model
 from driftline.models.collaborative import popularity
 from driftline.models.text_tower import Tokenizer
-from driftline.sequences.batches import CropSampler, History
+from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
+from driftline.sequences.stream import ranking_sampler
 from driftline.training.activations import Activations
 from driftline.training.gauges import flops_per_token, peak_flops
 from driftline.training.memory import (
@@ -175,7 +179,9 @@ def _domain(config: Config, dataset: Dataset, workers: int, longest: int, mean: 
 
 def _text(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:
     events = ranking_split(dataset, config).fit
-    counts = popularity([h.items for h in dataset.histories(events, dataset.users_of("train")).values()], _items(dataset))
+    counts = popularity(
+        [h.items for h in dataset.histories(events, dataset.users_of("train")).values()], _items(dataset)
+    )
     eligible = int((counts >= MIN_FACTOR_EVENTS).sum())
     batch, items = config.text.batch_items, _items(dataset)
     return _Outline(
@@ -189,20 +195,28 @@ def _text(config: Config, dataset: Dataset, workers: int, longest: int, mean: fl
 
 
 def _ranker(config: Config, dataset: Dataset, workers: int) -> _Outline:
-    histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
-    sampler = CropSampler(histories, config.encoder.window_events, config.training.batch_users, config.seed)
+    steps = ranking_sampler(dataset, config).batches_per_epoch(workers)
+    histories = dataset.histories(ranking_split(dataset, config).fit).values()
+    lengths = _lengths(histories, config.encoder.window_events)
+    batch, epochs = config.training.batch_users, config.training.epochs
     return _recommender(
-        "ranker", config, config.encoder, config.heads, _items(dataset), sampler, config.training.epochs, workers
+        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, 1.0, steps, epochs
     )
 
 
 def _drift(config: Config, dataset: Dataset, workers: int) -> _Outline:
     histories = list(dataset.histories(dataset.split.fit, dataset.users_of("train")).values())
     sampler = drift_sampler(histories, config.drift, config.seed)
+    lengths, steps = _lengths(histories, sampler.window_events), sampler.batches_per_epoch(workers)
     heads = HeadsConfig(rating=0.0, drift=config.heads.drift)
-    return _recommender(
-        "drift", config, config.drift.encoder, heads, _items(dataset), sampler, config.drift.epochs, workers
-    )
+    batch, epochs, encoder = config.drift.batch_users, config.drift.epochs, config.drift.encoder
+    share = 0.5 if sampler.random_start else 1.0  # crops that start anywhere are half as long
+    return _recommender("drift", config, encoder, heads, _items(dataset), batch, lengths, share, steps, epochs)
+
+
+def _lengths(histories: Iterable[History], window_events: int) -> NDArray[np.int64]:
+    """Events of each crop."""
+    return np.array([min(len(history), window_events) for history in histories if len(history) >= 2] or [1])
 
 
 def _recommender(
@@ -211,19 +225,19 @@ def _recommender(
     encoder: EncoderConfig,
     heads: HeadsConfig,
     items: int,
-    sampler: CropSampler,
+    batch: int,
+    lengths: NDArray[np.int64],
+    share: float,
+    steps: int,
     epochs: int,
-    workers: int,
 ) -> _Outline:
-    lengths = np.array([min(len(h), sampler.window_events) for h in sampler.histories if len(h) >= 2] or [1])
-    batch, longest = sampler.batch_size, int(lengths.max())
+    longest = int(lengths.max())
     is_checkpointing = config.training.deepspeed.gradient_checkpointing
     return _Outline(
         name,
         lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing)[0],
         partial(follow_recommender, config, encoder, heads, items, batch, longest),
-        encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * (0.5 if sampler.random_start else 1.0),
-        sampler.batches_per_epoch(workers), epochs,
+        encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * share, steps, epochs,
         batch * longest * items,
     )  # fmt: skip
 
@@ -237,14 +251,15 @@ def _plan(config: Config, outline: _Outline, workers: int) -> StagePlan:
     activations[True] = outline.follow(True) if can_checkpoint else activations[False]
     used = activations[options.gradient_checkpointing]
     device = Device(workers, config.training.use_gpu)
-    chosen = {f"as configured ({describe(options)})": memory(_elements(module, config), used, options, device)}
+    chosen = {f"as configured ({describe(options)})": memory(count(module, config), used, options, device)}
     others = {
-        name: memory(_elements(module, config, variant), used, variant, device)
+        name: memory(count(module, config, variant), used, variant, device)
         for name, variant in zero_variants(options, device.is_gpu)
+        if _is_possible(config, device.is_gpu, variant)
     }
     units = round(outline.steps_per_epoch * outline.batch * outline.mean_length * workers)
     flops = flops_per_token(module, outline.mean_length) * units * outline.epochs
-    elements = _elements(module, config)
+    elements = count(module, config)
     return StagePlan(
         name=outline.name,
         adapter=describe_adapter(module, config.text.adapter).split(":")[0] if outline.has_adapter else None,
@@ -261,10 +276,17 @@ def _plan(config: Config, outline: _Outline, workers: int) -> StagePlan:
         activations=activations,
         inside=_inside(module, outline, used),
         cards={
-            gb: advice(elements, activations, options, workers, outline.batch, gb, can_checkpoint) for gb in CARDS_GB
+            gb: advice(elements, activations, options, workers, outline.batch, gb, partial(_is_possible, config, True))
+            for gb in CARDS_GB
         },
         hours=_hours(config, flops, workers) if outline.unit == "tokens" else {},
     )
+
+
+def _is_possible(config: Config, use_gpu: bool, options: DeepSpeedConfig) -> bool:
+    """Whether a run may have these options, beside its adapter for example."""
+    training = config.training.model_copy(update={"deepspeed": options, "use_gpu": use_gpu})
+    return not find_conflicts(config.model_copy(update={"training": training}))
 
 
 def _inside(module: nn.Module, outline: _Outline, used: Activations) -> dict[str, int]:
@@ -289,8 +311,8 @@ def _hours(config: Config, flops: float, workers: int) -> dict[str, float]:
     return {name: flops / (MFU * peak * workers) / 3600 for name, peak in peaks.items()}
 
 
-def _elements(module: nn.Module, config: Config, options: DeepSpeedConfig | None = None) -> Elements:
-    """Count a module on the meta device."""
+def count(module: nn.Module, config: Config, options: DeepSpeedConfig | None = None) -> Elements:
+    """Numbers in a module on the meta device."""
     options = options or config.training.deepspeed
     threshold = PERSISTENCE_THRESHOLD if options.persistence_threshold is None else options.persistence_threshold
     parameters = list(module.parameters())
@@ -316,8 +338,6 @@ def _items(dataset: Dataset) -> int:
 
 
 def _vocabulary(config: Config) -> int:
-    from driftline.models.backbone import base_config
-
     size: int = base_config(base_model(config), None).vocab_size
     return size
 
@@ -333,5 +353,7 @@ def _text_lengths(config: Config, texts: Sequence[str], notes: list[str]) -> tup
     sample = np.random.default_rng(0).permutation(len(texts))[:SAMPLED_TEXTS]
     most = int(tokenizer(longest).mask_MT.sum(dim=1).max())
     if len(texts) > LONGEST_TEXTS:
-        notes.append(f"token counts: longest of the {LONGEST_TEXTS:,} longest texts, mean of {len(sample):,} drawn ones")
+        notes.append(
+            f"token counts: longest of the {LONGEST_TEXTS:,} longest texts, mean of {len(sample):,} drawn ones"
+        )
     return most, float(tokenizer([texts[i] for i in sample]).mask_MT.sum(dim=1).float().mean())

@@ -12,15 +12,15 @@ from driftline.training.memory import Memory, describe
 
 COMPONENTS: tuple[tuple[str, Callable[[Memory], float]], ...] = (
     ("weights", lambda m: m.weights),
-    ("weights gathered around a layer", lambda m: m.gathered),
-    ("item and factor tables", lambda m: m.tables),
-    ("optimiser states, fp32 master", lambda m: m.optimiser),
+    ("gathered weights", lambda m: m.gathered),
+    ("items and factors", lambda m: m.tables),
+    ("optimiser states", lambda m: m.optimiser),
     ("gradients", lambda m: m.gradients),
     ("communication bucket", lambda m: m.bucket),
-    ("activations at their most", lambda m: m.activations),
+    ("activations", lambda m: m.activations),
     ("optimiser step", lambda m: m.step),
     ("framework (assumed)", lambda m: m.framework),
-    ("on the host, by offload", lambda m: m.host),
+    ("on the host", lambda m: m.host),
 )
 
 
@@ -63,17 +63,11 @@ def render(run: DryRun, console: Console) -> None:
         _print_stage(stage, run.workers, console)
     console.print(_components(run))
     console.print(_variants(run))
-    for gb in run.stages[0].cards:
-        worst = max(run.stages, key=lambda stage: _needed(stage.cards[gb]))
-        console.print(f"card of {gb} GB  {worst.cards[gb]} (stage {worst.name})", highlight=False, soft_wrap=True)
+    largest = max(run.stages, key=lambda stage: stage.chosen.total)
+    for gb, said in largest.cards.items():
+        console.print(f"a card of {gb} GB  {said} (stage {largest.name})", highlight=False, soft_wrap=True)
     for note in run.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
-
-
-def _needed(said: str) -> tuple[bool, float]:
-    """Orders what is said of a card: the stage that does not fit, and needs most, comes last."""
-    fits, _, rest = said.partition(": ") if said.startswith("fits") else ("", "", said.removeprefix("needs "))
-    return not fits, float(rest.split()[0])
 
 
 def _print_stage(stage: StagePlan, workers: int, console: Console) -> None:
@@ -91,7 +85,7 @@ def _print_stage(stage: StagePlan, workers: int, console: Console) -> None:
     saved, less = stage.activations[False].peak, stage.activations[True].peak
     if less != saved:
         lines.append(f"activations {_gb(saved)} GB, with gradient checkpointing {_gb(less)} GB")
-    lines += [f"{name}: {_gb(size)} GB" for name, size in stage.inside.items()]
+    lines += [f"{name}: {_gb(size)} GB" for name, size in stage.inside.items() if size >= 5e6]
     for number, line in enumerate(lines):
         console.print(f"{stage.name if not number else '':<9}{line}", highlight=False, soft_wrap=True)
 
@@ -104,7 +98,7 @@ def _time(hours: float) -> str:
 
 def _components(run: DryRun) -> Table:
     table = Table(title="memory of one worker, GB (10^9 bytes), as configured", title_justify="left")
-    table.add_column("component")
+    table.add_column("component", no_wrap=True)
     for stage in run.stages:
         table.add_column(stage.name, justify="right")
     for name, of in COMPONENTS:
@@ -118,7 +112,7 @@ def _components(run: DryRun) -> Table:
 
 def _variants(run: DryRun) -> Table:
     table = Table(title="the same run under other ZeRO stages: most at once, GB", title_justify="left")
-    table.add_column("variant")
+    table.add_column("variant", no_wrap=True)
     for stage in run.stages:
         table.add_column(stage.name, justify="right")
     for name in run.stages[0].memory:

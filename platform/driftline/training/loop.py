@@ -51,7 +51,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     )
     if worker.board is not None and ray.get(worker.board.enter.remote()):
         return  # it failed in a way that would only repeat itself; the driver says so
-    with process_group(), _reporting_failures(worker):
+    with _process_group(), _reporting_failures(worker):
         snapshot = _run(config, worker, settings.get("stages") or STAGES, settings.get("start"))
         snapshot.progress.stage, snapshot.random = "finished", {}
         worker.save(snapshot, None, _final_metrics(snapshot))
@@ -158,7 +158,7 @@ def _preempted_nodes() -> frozenset[str]:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
+def _process_group() -> Iterator[None]:
     """A process group of one where nobody has made one (local mode): DeepSpeed wants it."""
     if dist.is_initialized():
         yield

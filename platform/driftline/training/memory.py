@@ -1,8 +1,8 @@
 """Memory of one worker by component, for every ZeRO stage: arithmetic only, nothing is measured or loaded.
 
 With P parameters of b bytes, of which T are trained by Adam, over W workers (Rajbhandari et al. 2020, ZeRO: Memory
-Optimizations Toward Training Trillion Parameter Models, section 3 and figure 1; frozen weights have neither gradient nor
-optimiser state):
+Optimizations Toward Training Trillion Parameter Models, section 3 and figure 1; frozen weights have neither gradient
+nor optimiser state):
 
     component                    ZeRO 0      1           2           3
     weights                      P b         P b         P b         P b / W
@@ -13,14 +13,15 @@ optimiser state):
 
 What DeepSpeed 0.19 adds, read in its source and measured: stages 1 to 3 keep a master copy in fp32 too
 (``stage_1_and_2.py``, ``single_partition_of_fp32_groups``; ``stage3.py``, ``fp32_partitioned_groups_flat``), and a
-communication bucket of ``reduce_bucket_size`` elements, stage 3 for good, the others in the backward pass; stage 3 leaves
-small parameters whole and gathers up to ``stage3_max_live_parameters`` elements around the layer that computes; the
-optimiser step copies its gradients, and makes one (GPU) or two (CPU) temporaries of Adam's denominator.
+communication bucket of ``reduce_bucket_size`` elements, stage 3 for good, the others in the backward pass; stage 3
+leaves small parameters whole and gathers up to ``stage3_max_live_parameters`` elements around the layer that computes;
+the optimiser step copies its gradients, and makes one (GPU) or two (CPU) temporaries of Adam's denominator.
 
-Activations come from :mod:`driftline.training.activations`. They are largest when the backward pass starts, gradients when
-it ends, temporaries of the optimiser in between two steps: the peak is the larger of these moments, not their sum.
+Activations come from :mod:`driftline.training.activations`. They are largest when the backward pass starts, gradients
+when it ends, temporaries of the optimiser in between two steps: the peak is the larger of these moments, not their sum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ from driftline.training.activations import Activations
 GIB = 1024**3
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 QUANTISED_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Per weight of 4-bit NormalFloat: a code, an 8-bit scale per 64 weights, an fp32 scale per 256 of those (QLoRA, §3)."""
+"""Per weight of 4-bit NormalFloat (QLoRA, §3): a code, an 8-bit scale for 64 weights, an fp32 scale for 256 scales."""
 
 REDUCE_BUCKET_ELEMENTS = 500_000_000
 MAX_LIVE_ELEMENTS = 1_000_000_000
@@ -38,7 +39,7 @@ PERSISTENCE_THRESHOLD = 100_000
 """Defaults of DeepSpeed (``runtime/zero/config.py``)."""
 
 FRAMEWORK_GPU = GIB
-"""CUDA context with its kernels, cuBLAS workspace, NCCL: an assumption, not derived; between 0.6 and 1.3 GiB in practice."""
+"""CUDA context with its kernels, cuBLAS workspace, NCCL: an assumption, neither derived nor measured."""
 FRAMEWORK_CPU = 0.6 * GIB
 """Python with torch, transformers, DeepSpeed and Ray imported; measured, resident memory."""
 
@@ -142,8 +143,8 @@ def memory(elements: Elements, activations: Activations, options: DeepSpeedConfi
     bucket_early = bucket if device.is_gpu else 0.0  # on a CPU untouched pages of an empty tensor take no memory
     moments = (
         ("before sharding", framework + start + elements.table_bytes),
-        ("start of the backward pass", resident + gathered + stays + early + bucket_early + activations.peak),
-        ("end of the backward pass", resident + gathered + gradients + bucket + activations.tail),
+        ("backward starts", resident + gathered + stays + early + bucket_early + activations.peak),
+        ("backward ends", resident + gathered + gradients + bucket + activations.tail),
         ("optimiser step", resident + step + (bucket if stage == 3 else 0.0)),
     )
     return Memory(
@@ -157,11 +158,13 @@ def _bucket_elements(elements: Elements, device: Device) -> int:
     return REDUCE_BUCKET_ELEMENTS if device.is_gpu else min(REDUCE_BUCKET_ELEMENTS, elements.trainable)
 
 
-def _step_bytes(elements: Elements, options: DeepSpeedConfig, device: Device, trained: float, gradients: float) -> float:
+def _step_bytes(
+    elements: Elements, options: DeepSpeedConfig, device: Device, trained: float, gradients: float
+) -> float:
     """The most that the optimiser step needs beside weights and states: gradients, copies of them, Adam's denominator.
 
-    torch's AdamW works parameter by parameter on a CPU (root and quotient: two temporaries), on all at once on a GPU (one);
-    ZeRO gives it one flat parameter, for which stages 1 and 2 first copy the gradients and then let go of them.
+    torch's AdamW works parameter by parameter on a CPU (root and quotient: two temporaries), on all at once on a GPU
+    (one); ZeRO gives it one flat parameter, for which stages 1 and 2 first copy the gradients and then let go of them.
     """
     temporaries = 1 if device.is_gpu else 2
     if options.zero_stage in (1, 2):
@@ -207,7 +210,7 @@ def advice(
     workers: int,
     batch: int,
     card_gb: int,
-    can_checkpoint: bool,
+    is_possible: Callable[[DeepSpeedConfig], bool] = lambda options: True,
 ) -> str:
     """Whether a card holds a worker, and the least change after which it does.
 
@@ -219,8 +222,8 @@ def advice(
         The micro-batch; halving it is tried last but for offloading.
     card_gb
         GB (10^9 bytes) of the card; 95 % of it is counted on, the rest is the allocator's.
-    can_checkpoint
-        Whether the stage has layers to checkpoint, and the adapter allows it.
+    is_possible
+        Whether the rest of the configuration allows these options.
     """
     device, room = Device(workers, is_gpu=True), 0.95e9 * card_gb
 
@@ -231,10 +234,11 @@ def advice(
     now = needed(options, batch)
     if now <= room:
         return f"fits: {now / 1e9:.1f} GB"
-    checkpointed = options.model_copy(update={"gradient_checkpointing": True}) if can_checkpoint else options
-    candidates = [options, checkpointed]
-    if elements.quantised == 0:  # 4-bit weights cannot be sharded
-        candidates += [checkpointed.model_copy(update={"zero_stage": 3}), offloaded(checkpointed)]
+    checkpointed = options.model_copy(update={"gradient_checkpointing": True})
+    if not is_possible(checkpointed):
+        checkpointed = options
+    further = [checkpointed, checkpointed.model_copy(update={"zero_stage": 3}), offloaded(checkpointed)]
+    candidates = [options, *filter(is_possible, further)]
     sizes = [batch >> shift for shift in range(batch.bit_length()) if batch >> shift]
     for candidate, size in ((candidate, size) for candidate in candidates for size in sizes):
         if (used := needed(candidate, size)) <= room:
@@ -243,8 +247,8 @@ def advice(
             )
     least = needed(candidates[-1], 1)
     return (
-        f"needs {now / 1e9:.1f} GB, and {least / 1e9:.1f} GB with checkpointing, offload and a batch of 1: take fewer layers, "
-        "a smaller model, or qlora"
+        f"needs {now / 1e9:.1f} GB, and {least / 1e9:.1f} GB with everything that helps and a batch of 1: "
+        "take fewer layers, a smaller model, or qlora"
     )
 
 

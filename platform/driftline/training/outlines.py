@@ -30,11 +30,9 @@ def text_outline(config: Config, items: int, tokens: int, checkpointing: bool, l
     """The text stage, over a catalogue of ``items``, with texts of ``tokens`` tokens; ``layers`` to build fewer."""
     M = config.text.batch_items
     tower = TextTower(_backbone(config, layers or text_layers(config), checkpointing), TEXT_VECTOR_DIM, 1.0)
-    aligner = TextAligner(
-        _in_precision(tower, config), torch.empty(items, FACTOR_DIM), torch.empty(items, dtype=torch.bool)
-    )
-    _in_precision(aligner.map, config)
-    return aligner.train(), lambda: aligner(_texts(M, tokens), torch.zeros(M, dtype=torch.long))
+    aligner = TextAligner(tower, torch.empty(items, FACTOR_DIM), torch.empty(items, dtype=torch.bool)).train()
+    _cast(aligner, config)
+    return aligner, lambda: aligner(_texts(M, tokens), torch.zeros(M, dtype=torch.long))
 
 
 def domain_outline(config: Config, tokens: int, checkpointing: bool, layers: int | None = None) -> Outline:
@@ -44,7 +42,8 @@ def domain_outline(config: Config, tokens: int, checkpointing: bool, layers: int
     head = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False).requires_grad_(False)
     if base_config(base_model(config), None).tie_word_embeddings:
         head.weight = embedding.weight
-    model = LanguageModel(_in_precision(backbone, config), _in_precision(head, config)).train()
+    model = LanguageModel(backbone, head).train()
+    _cast(model, config)
     return model, lambda: model(_texts(config.text.domain.batch_texts, tokens))
 
 
@@ -58,7 +57,7 @@ def recommender_outline(
     checkpointing: bool,
     layers: int | None = None,
 ) -> Outline:
-    """The ranking or the drift stage, over a catalogue of ``items``, with ``sequences`` histories of ``events`` events."""
+    """The ranking or the drift stage, over ``items``, with ``sequences`` histories of ``events`` events."""
     decoder = None
     if encoder.kind == "llm":
         decoder = _backbone(config, layers or encoder.layers, checkpointing)
@@ -66,8 +65,9 @@ def recommender_outline(
     table = ItemTable(
         torch.empty(items, TEXT_VECTOR_DIM), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout
     )
-    model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen)
-    return _in_precision(model, config).train(), lambda: model(_histories(sequences, events)).total
+    model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen).train()
+    _cast(model, config)
+    return model, lambda: model(_histories(sequences, events)).total
 
 
 def follow_text(config: Config, items: int, tokens: int, checkpointing: bool) -> Activations:
@@ -85,7 +85,13 @@ def follow_domain(config: Config, tokens: int, checkpointing: bool) -> Activatio
 
 
 def follow_recommender(
-    config: Config, encoder: EncoderConfig, heads: HeadsConfig, items: int, sequences: int, events: int, checkpointing: bool
+    config: Config,
+    encoder: EncoderConfig,
+    heads: HeadsConfig,
+    items: int,
+    sequences: int,
+    events: int,
+    checkpointing: bool,
 ) -> Activations:
     """Activations of the ranking or the drift stage."""
 
@@ -136,11 +142,10 @@ def _dtype(config: Config) -> torch.dtype:
     return DTYPES[config.training.deepspeed.precision]
 
 
-def _in_precision(module: nn.Module, config: Config) -> nn.Module:
-    """Cast parameters, not buffers, as training does."""
+def _cast(module: nn.Module, config: Config) -> None:
+    """Give parameters, not buffers, the precision that they are trained in."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(_dtype(config))
-    return module
 
 
 def _texts(count: int, tokens: int) -> Tokens:

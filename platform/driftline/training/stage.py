@@ -70,6 +70,8 @@ class Stage:
         Of one worker and step.
     validate_every_epochs
         Where it differs from the configuration.
+    adapter
+        What is trained of a language model, for people to read.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Stage:
     learning_rate: float
     batch_size: int
     validate_every_epochs: int | None = None
+    adapter: str = ""
 
 
 @dataclass
@@ -188,7 +191,6 @@ class _Fit:
         )
         self.engine = initialize(module.to(worker.device), options)
         self.allocation = rank_allocation(module, steps)
-        gauges.remember_gradient_norm(self.engine)
         if checkpoint is None:
             return
         if not changed:
@@ -247,6 +249,7 @@ class _Fit:
         parameters = list(self.stage.module.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         note = f"{trained:,} of {sum(parameter.numel() for parameter in parameters):,} parameters are trained"
+        note = f"{self.stage.adapter}: {note}" if self.stage.adapter else note
         steps = self.stage.epochs * self.batches
         self.worker.tell(Update(self.stage.name, 0, steps, note=note))
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from driftline.config import Config
 from driftline.drift.recipe import drift_sampler, drift_validation
 from driftline.events.splits import Targets
-from driftline.models.adapters import load_adapter_state
+from driftline.models.adapters import describe_adapter, load_adapter_state
 from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_model, build_ranker, build_text_tower
 from driftline.models.collaborative import item_factors, popularity
 from driftline.models.language_model import backbone_weights
@@ -99,6 +99,7 @@ class Stages:
             ids=lambda batch: [catalog.ids[item] for item in batch[1].tolist()],
             batch_size=config.text.batch_items,
             validate_every_epochs=1,
+            adapter=describe_adapter(tower, config.text.adapter),
         )
         self._fit(stage)
         self.snapshot.done["text_vectors"] = {"vectors": self._encode_catalogue(aligner, tokenizer)}

@@ -100,9 +100,9 @@ def train(
         listed = config.storage / "runs" / f"{run_name}-rejected.jsonl"
         listed.parent.mkdir(parents=True, exist_ok=True)
         write_rejections(dataset, listed)
-        console.print(
-            f"{len(dataset.rejected)} malformed rows are left out; they are listed in {listed}", highlight=False
-        )
+        left_out = dataset.report["rejected"] + dataset.report["rejected items"]
+        shown = "they are" if left_out == len(dataset.rejected) else f"{len(dataset.rejected)} of them are"
+        console.print(f"{left_out} malformed rows are left out; {shown} listed in {listed}", highlight=False)
     try:
         checkpoint = _fit(config, run_name, heard_by, console)
         with checkpoint.as_directory() as folder:
