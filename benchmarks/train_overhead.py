@@ -51,14 +51,16 @@ class Timed:
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Any]:
         """The sampler's batches; notes units per second between the first request and the last."""
-        started, done, held = 0.0, 0, 0
-        for batch in self._sampler.epoch(epoch, rank, world_size, start):
-            started = started or time.perf_counter()
-            done, held = done + held, self._units(batch)
-            if done:
-                rate = done * world_size / (time.perf_counter() - started)
-            yield batch
-        self.rates.append(rate)
+        started, done, held, rate = 0.0, 0, 0, 0.0
+        try:
+            for batch in self._sampler.epoch(epoch, rank, world_size, start):
+                started = started or time.perf_counter()
+                done, held = done + held, self._units(batch)
+                if done:
+                    rate = done * world_size / (time.perf_counter() - started)
+                yield batch
+        finally:  # a loop that knows how many batches there are never asks for the end
+            self.rates.append(rate)
 
 
 def main(
@@ -72,7 +74,6 @@ def main(
             out.write_text(json.dumps(rates))
         return
     from driftline.evaluation.provenance import provenance
-    from driftline.models.text_tower import Tokenizer  # noqa: F401  fails early where torch is missing
 
     console, found = Console(), dict[str, Any]()
     for name, (own, peer, ranks, claim) in COMPARISONS.items():

@@ -176,7 +176,7 @@ def test_trials_with_workers_of_their_own(ray_cluster: str, tiny_folder: Path, t
     assert [trial.state for trial in done.trials] == ["finished", "finished"]
     assert _most_at_a_time(done.folder) == 1
     assert [[epoch for epoch, _ in trial.curve] for trial in done.trials] == [[2], [2]]
-    assert done.best.values[RATE] == 1e-2
+    assert len({trial.best for trial in done.trials}) == 2
     assert sorted(path.name for path in (done.folder / "runs").iterdir()) == sorted(t.id for t in done.trials)
     assert len(list((done.folder / "text").glob("*/state.json"))) == 1
     assert load_config(done.folder / "best.yaml").training.num_workers == 2

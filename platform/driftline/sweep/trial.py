@@ -19,7 +19,6 @@ import ray.tune
 import torch
 import torch.distributed as dist
 from ray.tune.integration.ray_train import TuneReportCallback
-from torch._C._distributed_c10d import HashStore
 
 from driftline.config import Config
 from driftline.sequences.dataset import load_dataset
@@ -124,7 +123,8 @@ def _join_world_of_one(use_gpu: bool) -> None:
     another, and DeepSpeed never lets go of the first group that it saw."""
     os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if use_gpu else "gloo", store=HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=0, world_size=1)
 
 
 def _text(stages: Stages) -> None:

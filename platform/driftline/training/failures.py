@@ -14,8 +14,9 @@ from driftline.training.progress import Failure
 def explained(error: Exception | None, board: Any, run_name: str, folder: Path) -> TrainingError:
     """The error of a run that was given up.
 
-    When one rank fails the others fail too, because a peer is gone. What is told is the traceback of the rank that was
-    first, unless a worker died without a word: then that.
+    When one rank fails the others fail too, because a peer is gone. What is told is, in this order: what would only
+    repeat itself; what stopped Ray Train's own controller (a full disk under the run); a worker whose process died
+    without a word; the traceback of the rank that failed first.
 
     Parameters
     ----------
@@ -31,6 +32,9 @@ def explained(error: Exception | None, board: Any, run_name: str, folder: Path) 
     final = next((failure for failure in failures if failure.is_final), None)
     if final is not None:
         return TrainingError(final.message + _written(failures, folder, run_name) + way_out)
+    stopped = getattr(error, "controller_failure", None)
+    if stopped is not None:
+        return TrainingError(f"the run's records could not be kept: {stopped}{way_out}")
     died = _dead_workers(error)
     if died:
         return TrainingError("\n".join(died) + way_out)
@@ -42,10 +46,11 @@ def explained(error: Exception | None, board: Any, run_name: str, folder: Path) 
 def _dead_workers(error: Exception | None) -> list[str]:
     """Workers whose process is gone, as Ray describes it."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", None) or {}
+    died = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
     return [
         f"training worker {rank} died: {failure}"
-        for rank, failure in sorted(failures.items())
-        if isinstance(failure, RayActorError) or isinstance(failure.__cause__, RayActorError)
+        for rank, failure in sorted(died.items())
+        if isinstance(failure, RayActorError)
     ]
 
 
