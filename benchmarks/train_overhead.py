@@ -200,7 +200,8 @@ def plain() -> list[float]:
 def long_texts() -> list[str]:
     """Item texts with facts of the sample's knowledge graph: real sentences of real lengths.
 
-    The sample's links belong to other items (see docs/log.md), so training refuses these texts; only lengths count here.
+    The sample's links belong to other items (see docs/log.md), so training refuses these texts; here only their lengths
+    count.
     """
     from driftline.catalog.graph import facts, read_graph
     from driftline.catalog.items import build_catalog, read_items
@@ -245,13 +246,13 @@ def ours_text() -> list[float]:
     """The text stage in Driftline's loop: batches of like length."""
     import numpy as np
 
-    from driftline.models.language_model import BucketSampler
+    from driftline.models.text_sampler import TextSampler
     from driftline.training.stage import Stage
 
     rank, world_size = ranks()
     config, model, tokenizer, texts = aligner()
     size = config.text.batch_items
-    sampler = BucketSampler(tokenizer, texts, np.arange(len(texts)), size, 7)
+    sampler = TextSampler(tokenizer, texts, np.arange(len(texts)), size, 7)
     stage = Stage(
         name="text", module=model, sampler=Timed(sampler, lambda batch: int(batch[0].mask_MT.sum())),
         loss=lambda engine, batch: engine(*batch), counts=lambda batch: {}, ids=lambda batch: [],

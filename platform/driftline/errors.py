@@ -9,7 +9,6 @@ DriftlineError
 └── TrainingError          a training run that cannot go on
 """
 
-
 from typing import Any
 
 

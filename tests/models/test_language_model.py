@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +11,7 @@ from driftline.config import AdapterConfig
 from driftline.errors import ConfigError
 from driftline.models.adapters import adapter_state, add_adapter, load_adapter_state
 from driftline.models.backbone import load_backbone
-from driftline.models.language_model import BucketSampler, LanguageModel, backbone_weights, load_head
+from driftline.models.language_model import LanguageModel, backbone_weights, load_head
 from driftline.models.text_tower import Tokenizer, Tokens
 from tests.tiny import write_base
 
@@ -100,36 +99,6 @@ def test_a_head_that_caps_its_logits_is_refused(tmp_path: Path) -> None:
     Gemma2Config().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"\['final_logit_softcapping'\], which is not supported"):
         load_head(tmp_path, nn.Module(), torch.float32)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_batches_are_disjoint_equally_many_and_of_like_length(base: Path, world_size: int) -> None:
-    texts = ["Ranch " * (1 + number % 8) for number in range(40)]
-    sampler = BucketSampler(Tokenizer(base, 48), texts, np.arange(2, 40), batch_size=4, seed=0)
-    by_rank = [list(sampler.epoch(0, rank, world_size)) for rank in range(world_size)]
-    assert {len(batches) for batches in by_rank} == {sampler.batches_per_epoch(world_size)} == {38 // (4 * world_size)}
-    chosen = [int(item) for batches in by_rank for _, items in batches for item in items]
-    assert len(chosen) == len(set(chosen)) == 4 * world_size * (38 // (4 * world_size))
-    assert set(chosen) <= set(range(2, 40))
-    spread = [len({int(item) % 8 for item in items}) for batches in by_rank for _, items in batches]
-    assert max(spread) <= 2  # 38 texts of 8 lengths: at most one boundary inside four neighbours
-
-
-def test_epochs_differ_and_an_epoch_can_start_in_the_middle(base: Path) -> None:
-    sampler = BucketSampler(Tokenizer(base, 48), ["Ranch"] * 20, np.arange(20), batch_size=2, seed=0)
-
-    def read(epoch: int, start: int = 0) -> list[list[int]]:
-        return [items.tolist() for _, items in sampler.epoch(epoch, 0, 2, start)]
-
-    assert read(0) == read(0) != read(1)
-    assert read(0, start=3) == read(0)[3:]
-
-
-def test_few_texts_make_smaller_batches(base: Path) -> None:
-    sampler = BucketSampler(Tokenizer(base, 48), ["Ranch"] * 3, np.arange(3), batch_size=16, seed=0)
-    assert [len(items) for rank in range(2) for _, items in sampler.epoch(0, rank, 2)] == [1, 1]
-    assert sampler.batches_per_epoch(4) == 0
-    assert list(sampler.epoch(0, 0, 4)) == []
 
 
 def test_training_lowers_perplexity(base: Path) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from driftline.errors import ConfigError
 from driftline.models.adapters import adapter_state, load_adapter_state
 from driftline.models.backbone import load_backbone
 from driftline.models.text_tower import (
-    AlignmentSampler,
     TextAligner,
     TextEncoder,
     TextTower,
@@ -206,25 +204,3 @@ def test_items_that_are_not_eligible_are_no_negatives(tower: TextTower, tokenize
     logits = aligner.similarities(tokens)[0] / tower.temperature
     expected = torch.logsumexp(logits[:2], dim=0) - logits[1]
     torch.testing.assert_close(aligner(tokens, torch.tensor([1])), expected)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_alignment_batches_are_disjoint_and_equally_many(tokenizer: Tokenizer, world_size: int) -> None:
-    eligible = np.arange(3, 26)
-    sampler = AlignmentSampler(tokenizer, ["Ranch"] * 30, eligible, batch_size=4, seed=0)
-    by_rank = [list(sampler.epoch(0, rank, world_size)) for rank in range(world_size)]
-    assert {len(batches) for batches in by_rank} == {sampler.batches_per_epoch(world_size)} == {23 // (4 * world_size)}
-    chosen = [int(item) for batches in by_rank for _, items in batches for item in items]
-    assert len(chosen) == len(set(chosen)) == 4 * world_size * (23 // (4 * world_size))
-    assert set(chosen) <= set(eligible.tolist())
-    again = [items.tolist() for _, items in sampler.epoch(0)]
-    assert again == [items.tolist() for _, items in sampler.epoch(0)]
-    assert again != [items.tolist() for _, items in sampler.epoch(1)]
-
-
-def test_a_small_catalogue_makes_smaller_batches(tokenizer: Tokenizer) -> None:
-    sampler = AlignmentSampler(tokenizer, ["Ranch"] * 5, np.arange(5), batch_size=16, seed=0)
-    sizes = [len(items) for rank in range(2) for _, items in sampler.epoch(0, rank, 2)]
-    assert sizes == [2, 2]
-    assert sampler.batches_per_epoch(3) == 0
-    assert list(sampler.epoch(0, 0, 3)) == []

@@ -3,8 +3,8 @@
     python -m tests.training.nodes SCENARIO FOLDER
 
 ``remove``: a node with a worker on it is killed inside an epoch. ``preempt``: it is announced first, then killed.
-``shrink``: it is killed, nothing can replace it, and the run is elastic. Prints one JSON object: figures, and what was on
-the screen.
+``shrink``: it is killed, nothing can replace it, and the run is elastic. Prints one JSON object: figures, and what was
+on the screen.
 """
 
 import io
@@ -108,9 +108,7 @@ def main(scenario: str, folder: Path) -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     config = tiny_config(folder, [*OVERRIDES, *overrides(scenario), f"storage={folder / scenario}"])
     log: list[str] = []
-    threading.Thread(
-        target=disturb, args=(scenario, cluster, config.storage / "runs", log), daemon=True
-    ).start()
+    threading.Thread(target=disturb, args=(scenario, cluster, config.storage / "runs", log), daemon=True).start()
     screen = io.StringIO()
     try:
         result = train(config, Console(file=screen, width=200))

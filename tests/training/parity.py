@@ -103,7 +103,8 @@ def _train(case: Case, rank: int, base: Path) -> dict[str, Any]:
 
     from driftline.models.adalora import rank_allocation
     from driftline.models.adapters import adapter_state, load_adapter_state
-    from driftline.models.text_tower import AlignmentSampler, TextAligner, Tokenizer
+    from driftline.models.text_sampler import TextSampler
+    from driftline.models.text_tower import TextAligner, Tokenizer
     from driftline.training.deepspeed_config import deepspeed_dict, initialize, release
 
     texts = [f"{word} {number} (19{number + 50}). Genres: Western." for number in range(TEXTS // 2) for word in WORDS]
@@ -116,7 +117,7 @@ def _train(case: Case, rank: int, base: Path) -> dict[str, Any]:
     if case.zero_stage == 3:
         options["zero_optimization"] |= RELEASE_AT_ONCE
     engine = initialize(aligner, options)
-    sampler = AlignmentSampler(tokenizer, texts, np.arange(TEXTS), 4, SEED)
+    sampler = TextSampler(tokenizer, texts, np.arange(TEXTS), 4, SEED)
     allocation = rank_allocation(aligner, case.steps)
     found: dict[str, Any] = {"before": before, "losses": [], "ranks": []}
     aligner.train()

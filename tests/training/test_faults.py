@@ -1,5 +1,5 @@
-"""What a cluster does to a run: every fault ends in a finished run with the undisturbed figures, or in a clear error and
-a checkpoint to go on from. Real workers, real raylets, a real S3 server, a real full disk. Only ``make test-faults``."""
+"""What a cluster does to a run: every fault ends in a finished run with the undisturbed figures, or in a clear error
+and a checkpoint to go on from. Real workers, real raylets, a real S3 server, a full disk. Only ``make test-faults``."""
 
 import io
 import json
@@ -80,8 +80,8 @@ def test_a_node_removed_inside_an_epoch(undisturbed_nodes: dict[str, float], tin
 def test_a_preemption_notice_leads_to_a_checkpoint_just_in_time(
     undisturbed_nodes: dict[str, float], tiny_folder: Path
 ) -> None:
-    """Validation saves between epochs only: a place inside an epoch can only come from the notice. A preemption does not
-    count as a failure, of which none is allowed here."""
+    """Validation saves between epochs only: a place inside an epoch can only come from the notice. A preemption does
+    not count as a failure, of which none is allowed here."""
     found = scenario("preempt", tiny_folder)
     assert found["log"] == ["checkpoint on notice", "node removed"]
     assert "a node is about to be taken away" in str(found["screen"])
@@ -146,9 +146,7 @@ def _fit_with(config: Config, trainer: object, function: str) -> None:
         trainer.train_worker = original  # type: ignore[attr-defined]
 
 
-def test_a_loss_that_is_no_number_is_not_tried_again_and_its_batch_is_kept(
-    ray_cluster: str, tiny_folder: Path
-) -> None:
+def test_a_loss_that_is_no_number_is_not_tried_again_and_its_batch_is_kept(ray_cluster: str, tiny_folder: Path) -> None:
     config = short(tiny_folder, "diverges", "training.learning_rate=1e30", "training.max_failures=3")
     with pytest.raises(TrainingError, match=r"stage ranker: loss is (nan|inf) at epoch \d, step \d") as caught:
         run(config)
@@ -179,9 +177,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(undisturbed: dict[str, float], tiny_folder: Path, small_disk: Path) -> None:
     """The disk fills up once the run has its first checkpoint of the ranking stage; with room again it can go on."""
-    config = short(
-        tiny_folder, "full", f"training.checkpoints.storage={small_disk}", "training.max_failures=0"
-    )
+    config = short(tiny_folder, "full", f"training.checkpoints.storage={small_disk}", "training.max_failures=0")
     filling, stop = small_disk / "something-else", threading.Event()
 
     def fill() -> None:
@@ -216,7 +212,7 @@ class _until_full:
 
 
 def test_a_corrupt_checkpoint_is_passed_over(undisturbed: dict[str, float], tiny_folder: Path) -> None:
-    """A finished run's newest checkpoints are damaged; it goes on from the one before and ends with the same figures."""
+    """A finished run's newest checkpoints are damaged; it goes on from the one before, to the same figures."""
     config = short(tiny_folder, "corrupt", "training.checkpoints.keep=6")
     run(config)
     (folder,) = [path for path in (config.storage / "runs").iterdir() if path.is_dir()]

@@ -1,5 +1,5 @@
-"""A stage that is stopped anywhere goes on as if nothing had happened: with as many ranks to the bit, with another number
-from the same weights, moments and place in the data. Real DeepSpeed engines and real checkpoints, without Ray."""
+"""A stage that is stopped anywhere goes on as if nothing had happened: with as many ranks to the bit, with another
+number from the same weights, moments and place in the data. Real DeepSpeed engines and checkpoints, without Ray."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

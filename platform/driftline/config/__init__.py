@@ -42,8 +42,8 @@ __all__ = [
     "TextConfig",
     "TrackingConfig",
     "TrainingConfig",
-    "find_conflicts",
     "default_storage",
+    "find_conflicts",
     "load_config",
     "parse_config",
 ]

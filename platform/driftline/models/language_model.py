@@ -3,20 +3,16 @@
 Shape legend: M texts, T tokens, H hidden width, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from driftline.errors import ConfigError
 from driftline.models.adapters import is_encoder
 from driftline.models.backbone import base_config, quiet
-from driftline.models.text_tower import Tokenizer, Tokens
-from driftline.sequences.batches import length_groups
+from driftline.models.text_tower import Tokens
 
 
 class LanguageModel(nn.Module):
@@ -82,53 +78,3 @@ def backbone_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of a :class:`LanguageModel`'s trained weights those of its backbone, by the backbone's own names."""
     prefix = "backbone."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-class BucketSampler:
-    """Seeded batches of (tokens, item indices) from texts of like length; the same interface as ``AlignmentSampler``.
-
-    All ranks' batches of a step come from neighbouring lengths, so that no rank waits for another.
-
-    Parameters
-    ----------
-    tokenizer
-        Of the base.
-    texts
-        Item texts by index.
-    eligible
-        Item indices to read.
-    batch_size
-        Texts per rank and step.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, texts: Sequence[str], eligible: NDArray[np.int64], batch_size: int, seed: int
-    ) -> None:
-        self._tokenizer, self._texts, self._eligible = tokenizer, texts, eligible
-        self._batch_size, self._seed = batch_size, seed
-        self._lengths = np.array([len(text) for text in texts])
-
-    def batches_per_epoch(self, world_size: int = 1) -> int:
-        """Steps of each rank in one epoch; few texts give one step of smaller batches."""
-        if len(self._eligible) < world_size:
-            return 0
-        return max(1, len(self._eligible) // (self._batch_size * world_size))
-
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[tuple[Tokens, Tensor]]:
-        """Batches of one epoch for one rank, from its batch number ``start`` on.
-
-        No text is read twice; an incomplete last batch is dropped.
-        """
-        size = min(self._batch_size, len(self._eligible) // world_size)
-        for step in self._steps(epoch, size * world_size)[start:]:
-            chosen = step[rank * size : (rank + 1) * size]
-            yield self._tokenizer([self._texts[i] for i in chosen]), torch.from_numpy(chosen)
-
-    def _steps(self, epoch: int, size: int) -> list[NDArray[np.int64]]:
-        """Item indices of every step, those of all ranks together."""
-        if size == 0:
-            return []
-        rng = np.random.default_rng([self._seed, epoch])
-        order = rng.permutation(self._eligible)
-        order = order[: len(order) // size * size]
-        return [order[group] for group in length_groups(self._lengths[order], size, rng)]

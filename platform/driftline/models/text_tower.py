@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -184,48 +183,3 @@ def by_length(items: list[tuple[str, str]], size: int) -> Iterator[list[tuple[st
     items = sorted(items, key=lambda item: len(item[1]))
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-class AlignmentSampler:
-    """Seeded batches of (tokens, item indices) for the text stage; the same interface as ``CropSampler``.
-
-    Parameters
-    ----------
-    tokenizer
-        Of the tower's base.
-    texts
-        Item texts by index.
-    eligible
-        Item indices to train on.
-    batch_size
-        Items per rank and step.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        texts: Sequence[str],
-        eligible: np.ndarray[Any, np.dtype[np.int64]],
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self._tokenizer, self._texts = tokenizer, texts
-        self._eligible, self._batch_size, self._seed = eligible, batch_size, seed
-
-    def batches_per_epoch(self, world_size: int = 1) -> int:
-        """Steps of each rank in one epoch; a small catalogue gives one step of smaller batches."""
-        if len(self._eligible) < 2 * world_size:
-            return 0
-        return max(1, len(self._eligible) // (self._batch_size * world_size))
-
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[tuple[Tokens, Tensor]]:
-        """Batches of one epoch for one rank, from its batch number ``start`` on.
-
-        Item order is random, an incomplete last batch is dropped.
-        """
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._eligible)
-        size = min(self._batch_size, len(order) // world_size)
-        for number in range(start, self.batches_per_epoch(world_size)):
-            first = (number * world_size + rank) * size
-            chosen = order[first : first + size]
-            yield self._tokenizer([self._texts[i] for i in chosen]), torch.from_numpy(chosen)

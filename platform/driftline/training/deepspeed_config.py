@@ -8,6 +8,9 @@ from torch import nn
 from driftline.config import DeepSpeedConfig, TrainingConfig
 from driftline.training.gauges import remember_gradient_norm
 
+REDUCE_BUCKET_ELEMENTS = 500_000_000
+"""DeepSpeed's default. It allocates the whole bucket, 1 GB in bf16, be there ever so few gradients to send."""
+
 
 def deepspeed_dict(
     training: TrainingConfig, learning_rate: float, steps: int, sequences_per_step: int, world_size: int
@@ -95,6 +98,9 @@ def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
     if not torch.cuda.is_available():
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable = sum(parameter.numel() for parameter in parameters)
+    zero = {"reduce_bucket_size": min(REDUCE_BUCKET_ELEMENTS, trainable), **config["zero_optimization"]}
+    config = {**config, "zero_optimization": zero}
     engine, *_ = deepspeed.initialize(
         model=module, model_parameters=parameters, config=config, dist_init_required=False
     )

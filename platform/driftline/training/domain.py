@@ -15,7 +15,8 @@ from driftline.catalog import Catalog
 from driftline.config import Config
 from driftline.models.adapters import describe_adapter
 from driftline.models.build import base_model, build_language_model
-from driftline.models.language_model import BucketSampler, LanguageModel
+from driftline.models.language_model import LanguageModel
+from driftline.models.text_sampler import TextSampler
 from driftline.models.text_tower import Tokenizer
 from driftline.training.stage import Stage, Worker
 from driftline.training.validation import in_step, mean_over_ranks
@@ -40,7 +41,7 @@ def domain_stage(config: Config, catalog: Catalog, worker: Worker) -> Stage:
     return Stage(
         name="domain",
         module=model,
-        sampler=BucketSampler(tokenizer, catalog.texts, fit, options.batch_texts, config.seed),
+        sampler=TextSampler(tokenizer, catalog.texts, fit, options.batch_texts, config.seed),
         loss=lambda engine, batch: engine(batch[0].to(worker.device)),
         counts=lambda batch: {"items": len(batch[1]), "tokens": int(batch[0].mask_MT.sum())},
         ids=lambda batch: [catalog.ids[item] for item in batch[1].tolist()],

@@ -24,6 +24,7 @@ from driftline.training.checkpoints import STAGES, Progress, Snapshot, check, re
 from driftline.training.progress import Failure, Update
 from driftline.training.stage import Worker
 from driftline.training.stages import Stages
+from driftline.training.storage import Runs
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ def train_worker(settings: dict[str, Any]) -> None:
 def _run(config: Config, worker: Worker, wanted: tuple[str, ...], start: str | None) -> Snapshot:
     """All wanted stages, from the newest readable checkpoint on."""
     with ExitStack() as stack:
-        snapshot, checkpoint = _latest(stack, worker, start)
+        snapshot, checkpoint = _latest(stack, config, worker, start)
         dataset = load_dataset(config)
         counts = ", ".join(f"{value:,} {name}" for name, value in dataset.report.items())
         worker.tell(Update("data", 1, 1, note=counts))
@@ -76,35 +77,28 @@ def _run(config: Config, worker: Worker, wanted: tuple[str, ...], start: str | N
     return snapshot
 
 
-def _latest(stack: ExitStack, worker: Worker, start: str | None) -> tuple[Snapshot, Path | None]:
-    """The newest checkpoint of this run that every rank can read, or a fresh start.
+def _latest(stack: ExitStack, config: Config, worker: Worker, start: str | None) -> tuple[Snapshot, Path | None]:
+    """The newest checkpoint of this run that is whole, or a fresh start. Collective.
 
     Raises
     ------
     TrainingError
-        If there are checkpoints and none can be read.
+        If Ray Train has a checkpoint of this run and none can be read.
     """
-    newest = ray.train.get_checkpoint()
-    if newest is None:
-        snapshot = Snapshot(Progress()) if start is None else read(Path(start))
-        snapshot.progress.world_size = worker.world_size
-        return snapshot, None
     faults: list[str] = []
-    for checkpoint in _newest_first(newest):
+    for checkpoint in Runs.of(config).checkpoints(ray.train.get_context().get_experiment_name()):
         folder, fault = _opened(stack, checkpoint, worker)
-        if folder is not None and _all_agree(not fault, worker):
+        is_whole = _all_agree(not fault, worker)
+        if folder is not None and is_whole:
             if faults:
                 worker.tell(Update("start", 0, 1, note=f"{faults[0]}; going back to {Path(checkpoint.path).name}"))
             return read(folder, worker.rank), folder
         faults.append(fault or f"checkpoint {checkpoint.path} is corrupt on another rank")
-    raise TrainingError("no checkpoint of this run can be read: " + "; ".join(faults))
-
-
-def _newest_first(newest: ray.train.Checkpoint) -> Iterator[ray.train.Checkpoint]:
-    """The newest one, and only if it is asked for more the others: those that were kept, by time."""
-    yield newest
-    others = [reported.checkpoint for reported in ray.train.get_all_reported_checkpoints()]
-    yield from sorted((c for c in others if c.path != newest.path), key=lambda c: c.path, reverse=True)
+    if ray.train.get_checkpoint() is not None:
+        raise TrainingError("no checkpoint of this run can be read: " + "; ".join(faults))
+    snapshot = Snapshot(Progress()) if start is None else read(Path(start))
+    snapshot.progress.world_size = worker.world_size
+    return snapshot, None
 
 
 def _opened(stack: ExitStack, checkpoint: ray.train.Checkpoint, worker: Worker) -> tuple[Path | None, str]:

@@ -13,7 +13,7 @@ nor optimiser state):
 
 What DeepSpeed 0.19 adds, read in its source and measured: stages 1 to 3 keep a master copy in fp32 too
 (``stage_1_and_2.py``, ``single_partition_of_fp32_groups``; ``stage3.py``, ``fp32_partitioned_groups_flat``), and a
-communication bucket of ``reduce_bucket_size`` elements, stage 3 for good, the others in the backward pass; stage 3
+communication bucket (here as large as what is trained), stage 3 for good, the others in the backward pass; stage 3
 leaves small parameters whole and gathers up to ``stage3_max_live_parameters`` elements around the layer that computes;
 the optimiser step copies its gradients, and makes one (GPU) or two (CPU) temporaries of Adam's denominator.
 
@@ -27,13 +27,13 @@ from typing import Literal
 
 from driftline.config import DeepSpeedConfig
 from driftline.training.activations import Activations
+from driftline.training.deepspeed_config import REDUCE_BUCKET_ELEMENTS
 
 GIB = 1024**3
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 QUANTISED_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight of 4-bit NormalFloat (QLoRA, §3): a code, an 8-bit scale for 64 weights, an fp32 scale for 256 scales."""
 
-REDUCE_BUCKET_ELEMENTS = 500_000_000
 MAX_LIVE_ELEMENTS = 1_000_000_000
 PERSISTENCE_THRESHOLD = 100_000
 """Defaults of DeepSpeed (``runtime/zero/config.py``)."""
@@ -125,7 +125,7 @@ def memory(elements: Elements, activations: Activations, options: DeepSpeedConfi
     has_master = options.precision != "fp32" or stage > 0
     optimiser = (12 if has_master else 8) * trained
     gradients = size * (trained if stage >= 2 else elements.trainable)
-    bucket = size * _bucket_elements(elements, device) if stage else 0.0
+    bucket = size * min(REDUCE_BUCKET_ELEMENTS, elements.trainable) if stage else 0.0
     step = _step_bytes(elements, options, device, trained, gradients)
 
     host = 0.0
@@ -151,11 +151,6 @@ def memory(elements: Elements, activations: Activations, options: DeepSpeedConfi
         weights, gathered, elements.table_bytes, optimiser, gradients, bucket, activations.peak, step, start,
         framework, host, moments,
     )  # fmt: skip
-
-
-def _bucket_elements(elements: Elements, device: Device) -> int:
-    """DeepSpeed allocates the whole bucket; on a CPU only what is written to takes memory."""
-    return REDUCE_BUCKET_ELEMENTS if device.is_gpu else min(REDUCE_BUCKET_ELEMENTS, elements.trainable)
 
 
 def _step_bytes(

@@ -16,7 +16,8 @@ from driftline.models.adapters import describe_adapter, load_adapter_state
 from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_model, build_ranker, build_text_tower
 from driftline.models.collaborative import item_factors, popularity
 from driftline.models.language_model import backbone_weights
-from driftline.models.text_tower import AlignmentSampler, TextAligner, TextEncoder, Tokenizer
+from driftline.models.text_sampler import TextSampler
+from driftline.models.text_tower import TextAligner, TextEncoder, Tokenizer
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts, ranking_sampler
@@ -90,7 +91,7 @@ class Stages:
         stage = Stage(
             name="text",
             module=aligner,
-            sampler=AlignmentSampler(tokenizer, catalog.texts, fit, config.text.batch_items, config.seed),
+            sampler=TextSampler(tokenizer, catalog.texts, fit, config.text.batch_items, config.seed),
             loss=lambda engine, batch: engine(batch[0].to(self.worker.device), batch[1].to(self.worker.device)),
             counts=lambda batch: {"items": len(batch[1]), "tokens": int(batch[0].mask_MT.sum())},
             validate=validate,

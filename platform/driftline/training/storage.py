@@ -1,12 +1,21 @@
-"""Where the checkpoints of runs lie: a folder, or a URI that pyarrow understands (s3://, gs://)."""
+"""Where the checkpoints of runs lie: a folder, or a URI that pyarrow understands (s3://, gs://).
 
+What is there decides what a run goes on from, not Ray's own record of it: the record is one file, written in place,
+and a full disk leaves it empty.
+"""
+
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.fs
+import ray.train
 
 from driftline.config import Config
 from driftline.errors import TrainingError
+
+RECORD = "checkpoint_manager_snapshot.json"
+"""Ray Train's name for it."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,32 @@ class Runs:
 
     def names(self) -> list[str]:
         """The runs that are there."""
+        return [Path(folder).name for folder in self._folders("")]
+
+    def checkpoints(self, name: str) -> list[ray.train.Checkpoint]:
+        """Checkpoints of a run, newest first; whether they are whole is for their reader to find out."""
+        files, _ = pyarrow.fs.FileSystem.from_uri(self.place)
+        found = [folder for folder in self._folders(name) if Path(folder).name.startswith("checkpoint_")]
+        return [ray.train.Checkpoint(folder, files) for folder in reversed(found)]
+
+    def mend(self, name: str) -> None:
+        """Remove Ray's record of a run's checkpoints if it cannot be read: Ray would refuse to start."""
+        files, root = pyarrow.fs.FileSystem.from_uri(self.place)
+        record = f"{root.rstrip('/')}/{name}/{RECORD}"
+        if files.get_file_info(record).type == pyarrow.fs.FileType.NotFound:
+            return
         try:
-            files, path = pyarrow.fs.FileSystem.from_uri(self.place)
-            found = files.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+            with files.open_input_stream(record) as stream:
+                json.loads(stream.read())
+        except ValueError:
+            files.delete_file(record)
+
+    def _folders(self, name: str) -> list[str]:
+        """Paths of the folders inside one of a run, or of the runs themselves, by name."""
+        try:
+            files, root = pyarrow.fs.FileSystem.from_uri(self.place)
+            inside = pyarrow.fs.FileSelector(f"{root.rstrip('/')}/{name}".rstrip("/"), allow_not_found=True)
+            found = files.get_file_info(inside)
         except (OSError, ValueError) as error:
             raise TrainingError(f"training.checkpoints.storage={self.place} cannot be read: {error}") from error
-        return sorted(info.base_name for info in found if info.type == pyarrow.fs.FileType.Directory)
+        return sorted(info.path for info in found if info.type == pyarrow.fs.FileType.Directory)

@@ -93,6 +93,7 @@ def train(
     runs = Runs.of(config)
     if resume:
         runs.require(resume)
+        runs.mend(resume)
     connect()
     heard_by = listeners(config, run_name, lambda line: console.print(line, markup=False, highlight=False))
     console.print(f"run [bold]{run_name}[/bold]  seed {config.seed}  {runs.of_run(run_name)}", highlight=False)
@@ -130,7 +131,7 @@ def _free(path: Path) -> Path:
 
 
 def torch_trainer(
-    config: Config, run_name: str, settings: dict[str, Any], callbacks: Sequence[ray.train.UserCallback] = ()
+    config: Config, run_name: str, settings: dict[str, Any], callbacks: Sequence[Any] = ()
 ) -> TorchTrainer:
     """Ray Train's trainer for a configuration.
 
@@ -147,7 +148,7 @@ def torch_trainer(
         train_loop_config=settings,
         torch_config=TorchConfig(backend="nccl" if training.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers,
+            num_workers=training.num_workers,  # type: ignore[arg-type]  # Ray's annotation is older than its elasticity
             use_gpu=training.use_gpu,
             # GPUs of one node talk faster to each other; CPU workers would share its memory bandwidth
             placement_strategy="PACK" if training.use_gpu else "SPREAD",
@@ -181,4 +182,5 @@ def _fit(config: Config, run_name: str, heard_by: Listeners, console: Console) -
         raise explained(None, board, run_name, notes)
     if result.checkpoint is None:
         raise TrainingError(f"run {run_name} ended without a checkpoint")
-    return result.checkpoint
+    checkpoint: ray.train.Checkpoint = result.checkpoint
+    return checkpoint
