@@ -26,7 +26,7 @@ from rich.console import Console
 
 from tests.tiny import tiny_config
 
-OVERRIDES = ("text.epochs=0", "drift.enabled=false", "training.epochs=40", "training.patience=40")
+OVERRIDES = ("text.epochs=0", "drift.enabled=false", "training.epochs=12", "training.validate_every_epochs=1")
 """A run of some seconds; nothing but the ranking stage."""
 PREEMPTION_NOTICE_S = 15
 
@@ -37,7 +37,7 @@ def overrides(scenario: str) -> list[str]:
         return ["training.max_failures=0"]
     if scenario == "shrink":
         return ["training.num_workers=[1, 2]", "training.max_failures=1"]
-    return ["training.checkpoints.every_steps=2", "training.max_failures=1"]
+    return ["training.checkpoints.every_steps=3", "training.max_failures=1"]
 
 
 def states(runs: Path) -> list[dict[str, Any]]:
@@ -64,10 +64,13 @@ def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
 
 def node_of_a_worker(cluster: Cluster) -> Any:
     """A node other than the head's that a training worker lives on."""
-    from ray.util.state import list_actors
+    from ray._private.state import actors
 
-    actors = list_actors(cluster.address, [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
-    used = {actor.node_id for actor in actors}
+    used = {
+        actor["Address"]["NodeID"]
+        for actor in actors().values()
+        if "RayTrainWorker" in actor["ActorClassName"] and actor["State"] == "ALIVE"
+    }
     return next((node for node in cluster.worker_nodes if node.node_id in used), None)
 
 
@@ -75,7 +78,7 @@ def disturb(scenario: str, cluster: Cluster, runs: Path, log: list[str]) -> None
     """Take a node away in the middle of the ranking stage."""
     inside = scenario == "remove"
     wait_for(lambda: any(state["stage"] == "ranker" and (state["position"] or not inside) for state in states(runs)))
-    node = node_of_a_worker(cluster)
+    node = wait_for(lambda: node_of_a_worker(cluster))
     if scenario == "preempt":
         announce(cluster, node.node_id)
         wait_for(lambda: any(state["position"] for state in states(runs)), PREEMPTION_NOTICE_S)
@@ -101,9 +104,9 @@ def main(scenario: str, folder: Path) -> None:
     from driftline.training.trainer import train
 
     memory = 150 * 1024**2
-    cpus = 0 if scenario == "shrink" else 1
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "object_store_memory": memory})
-    for _ in range(2):
+    spare = 0 if scenario == "shrink" else 1
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
+    for _ in range(2 + spare):
         cluster.add_node(num_cpus=1, object_store_memory=memory)
     ray.init(address=cluster.address, log_to_driver=False)
     config = tiny_config(folder, [*OVERRIDES, *overrides(scenario), f"storage={folder / scenario}"])

@@ -48,6 +48,8 @@ def connect(log_to_driver: bool = False) -> None:
     """Join the cluster of this job (or ``RAY_ADDRESS``), or start a local one."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # How often Ray Train's controller looks: a checkpoint waits that long for it, 2 s by default.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"log_to_driver": log_to_driver, "logging_level": logging.ERROR}
