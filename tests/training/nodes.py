@@ -26,7 +26,7 @@ from rich.console import Console
 
 from tests.tiny import tiny_config
 
-OVERRIDES = ("text.epochs=0", "drift.enabled=false", "training.epochs=12", "training.validate_every_epochs=1")
+OVERRIDES = ("text.epochs=0", "drift.enabled=false", "training.epochs=30", "training.patience=30")
 """A run of some seconds; nothing but the ranking stage."""
 PREEMPTION_NOTICE_S = 15
 

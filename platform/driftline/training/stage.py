@@ -153,6 +153,7 @@ class _Fit:
         # No optimiser step spans two epochs: what a checkpoint between them holds is all there is.
         self.batches = batches - batches % self.accumulation if batches >= self.accumulation else batches
         self.saved_for: frozenset[str] = frozenset()
+        self.began_at, self.steps, self.ask_at = time.monotonic(), 0, 1
         if batches == 0:
             raise TrainingError(
                 f"stage {stage.name}: fewer batches than workers; lower training.num_workers={worker.world_size} "
@@ -208,15 +209,14 @@ class _Fit:
         else:
             torch.manual_seed(hash_seed(self.seed, stage.name, progress.epoch, worker.rank, progress.position))
         stage.module.train()
-        meter, ask_every = _Meter(self), 0
+        meter = _Meter(self)
         batches = stage.sampler.epoch(progress.epoch, worker.rank, worker.world_size, progress.position)
         for batch in islice(batches, self.batches - progress.position):
-            started = time.monotonic()
             meter.count(batch, self._step(batch))
             progress.position += 1
-            ask_every = ask_every or self._agree(ASK_FOR_PREEMPTION_EVERY_S / (time.monotonic() - started))
+            self.steps += 1
             if progress.position % self.accumulation == 0 and progress.position < self.batches:
-                self._save_inside_the_epoch(progress.position // self.accumulation, ask_every)
+                self._save_inside_the_epoch(progress.position // self.accumulation)
         progress.epoch, progress.position, self.snapshot.random = progress.epoch + 1, 0, {}
 
     def validate(self) -> None:
@@ -277,11 +277,12 @@ class _Fit:
             details | {"loss": str(value), "learning_rate": rates[0], "ids": ids},
         )
 
-    def _save_inside_the_epoch(self, step: int, ask_every: int) -> None:
+    def _save_inside_the_epoch(self, step: int) -> None:
         """Every so many optimiser steps, and once for every node that is about to be taken away."""
         every = self.training.checkpoints.every_steps
         due = every is not None and step % every == 0
-        if step % ask_every == 0:
+        if self.steps >= self.ask_at:
+            self.ask_at = self.steps + self._agreed_steps(ASK_FOR_PREEMPTION_EVERY_S)
             nodes = self.worker.preempted()
             if nodes - self.saved_for:
                 self.saved_for, due = nodes, True
@@ -298,9 +299,10 @@ class _Fit:
         metrics = {f"{self.stage.name}/{name}": value for name, value in figures.items()}
         self.worker.save(self.snapshot, self.engine, metrics | {"epoch": float(self.progress.epoch)})
 
-    def _agree(self, wanted: float) -> int:
-        """A number of steps that all ranks share: rank 0's."""
-        number = torch.tensor(max(1, round(wanted)), device=self.worker.device)
+    def _agreed_steps(self, seconds: float) -> int:
+        """How many batches so much time has come to so far, on rank 0, validation and checkpoints included."""
+        pace_s = (time.monotonic() - self.began_at) / self.steps
+        number = torch.tensor(max(1, round(seconds / pace_s)), device=self.worker.device)
         if dist.is_initialized() and self.worker.world_size > 1:
             dist.broadcast(number, src=0)
         return int(number)
