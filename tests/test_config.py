@@ -12,7 +12,7 @@ from driftline.config import Config, load_config, parse_config
 from driftline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = sorted((ROOT / "jobs/configs").glob("*.yaml"))
+SHIPPED = sorted(set((ROOT / "jobs/configs").glob("*.yaml")) - set((ROOT / "jobs/configs").glob("sweep-*")))
 
 
 def sample(**sections: Any) -> dict[str, Any]:
