@@ -107,7 +107,7 @@ def test_another_format_version_is_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"format_version": 1}', '{"format_version": 1, "surprise": 2}', "\ud800", "\x00"]
+    "text", ["", "{", "[]", "null", '{"format_version": 2}', '{"format_version": 2, "surprise": 2}', "\ud800", "\x00"]
 )
 def test_an_unreadable_manifest_is_a_corrupt_bundle(bundle: Path, text: str) -> None:
     (bundle / MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -28,7 +28,7 @@ from typing import Any
 
 from driftline.errors import BundleError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
