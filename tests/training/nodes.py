@@ -28,7 +28,8 @@ from tests.tiny import tiny_config
 
 OVERRIDES = ("text.epochs=0", "drift.enabled=false", "training.epochs=30", "training.patience=30")
 """A run of some seconds; nothing but the ranking stage."""
-PREEMPTION_NOTICE_S = 15
+PREEMPTION_NOTICE_S = 8
+"""Shorter than the run. Ray takes a node that dies before its time for a failure: it must live that long."""
 
 
 def overrides(scenario: str) -> list[str]:
@@ -80,9 +81,11 @@ def disturb(scenario: str, cluster: Cluster, runs: Path, log: list[str]) -> None
     wait_for(lambda: any(state["stage"] == "ranker" and (state["position"] or not inside) for state in states(runs)))
     node = wait_for(lambda: node_of_a_worker(cluster))
     if scenario == "preempt":
+        announced_at = time.monotonic()
         announce(cluster, node.node_id)
         wait_for(lambda: any(state["position"] for state in states(runs)), PREEMPTION_NOTICE_S)
         log.append("checkpoint on notice")
+        time.sleep(max(0.0, announced_at + PREEMPTION_NOTICE_S + 1 - time.monotonic()))
     cluster.remove_node(node, allow_graceful=False)
     log.append("node removed")
 
