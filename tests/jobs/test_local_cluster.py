@@ -69,7 +69,7 @@ def test_ctrl_c_ends_every_node_and_keeps_the_logs(tmp_path: Path) -> None:
         [sys.executable, "jobs/local_cluster.py", "--workers", "1", "--out", str(tmp_path), "--",
          "python", "-c", "import time; print('asleep', flush=True); time.sleep(600)"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": "platform"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup would ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  nohup would ignore it
     )  # fmt: skip
     log = tmp_path / "logs/job.log"
     wait_for(lambda: log.is_file() and "asleep" in log.read_text().splitlines(), seconds=150)

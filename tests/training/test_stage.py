@@ -1,6 +1,7 @@
 """A stage that is stopped anywhere goes on as if nothing had happened: with as many ranks to the bit, with another
 number from the same weights, moments and place in the data. Real DeepSpeed engines and checkpoints, without Ray."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from driftline.config import TrainingConfig
@@ -83,8 +85,10 @@ def worker(rank: int, world_size: int, folder: Path, stop_after: int | None = No
 
     def save(snapshot: Snapshot, engine: Any, metrics: dict[str, float]) -> None:
         nonlocal saved
-        place = folder / str(saved)
-        write(place, snapshot, engine, rank)
+        share = folder / f"{saved}-{rank}"
+        write(share, snapshot, engine, rank)
+        shutil.copytree(share, folder / str(saved), dirs_exist_ok=True)  # as Ray merges them
+        dist.barrier()
         saved += 1
         if saved == stop_after:
             raise Stopped
