@@ -98,5 +98,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_stage_epoch_and_step(ray_cl
     from driftline.training.trainer import train
 
     overrides = ["text.epochs=0", "training.learning_rate=1e30", "training.max_failures=0", "name=diverges"]
-    with pytest.raises(TrainingError, match=r"stage ranker: loss is (nan|inf) at epoch \d, step \d on rank \d; lower the"):
+    with pytest.raises(
+        TrainingError, match=r"stage ranker: loss is (nan|inf) at epoch \d, step \d on rank \d; lower the"
+    ):
         train(tiny_config(tiny_folder, overrides), Console(file=io.StringIO()))
