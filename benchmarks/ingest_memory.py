@@ -142,7 +142,7 @@ class _Watch:
             for process in [own, *own.children(recursive=True)]:
                 try:
                     memory = process.memory_info()
-                except psutil.NoSuchProcess:
+                except psutil.NoSuchProcess:  # it ended since it was listed
                     continue
                 sizes.append(memory.rss - memory.shared)
             self.peak_total = max(self.peak_total, sum(sizes))

@@ -48,17 +48,6 @@ class RankAllocation:
         config.deltaT = max(1, steps // 100)
         self._config = config
 
-    def penalty(self) -> Tensor:
-        """To be added to the loss: how far the singular vectors are from orthogonal (eq. 4 of the paper)."""
-        distances = [
-            torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device))
-            for name, vectors in self._model.named_parameters()
-            if "lora_A" in name or "lora_B" in name
-            for gram in [vectors @ vectors.T if "lora_A" in name else vectors.T @ vectors]
-        ]
-        penalty: Tensor = self._config.orth_reg_weight * torch.stack(distances).mean()
-        return penalty
-
     def optimise(self, engine: Any, loss: Tensor) -> None:
         """``engine.backward`` and ``engine.step``, and after every optimiser step the pruning that is due then."""
         engine.backward(loss + self._penalty())
@@ -69,7 +58,7 @@ class RankAllocation:
             self._prune(engine.global_steps, gradients)
 
     def _penalty(self) -> Tensor:
-        """How far the singular vectors are from orthogonal (eq. 4 of the paper)."""
+        """Added to the loss: how far the singular vectors are from orthogonal (eq. 4 of the paper)."""
         distances = [
             torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device))
             for name, vectors in self._model.named_parameters()

@@ -69,13 +69,12 @@ def run_sweep(sweep: Sweep, console: Console, resume: str | None = None, bundle:
         If no trial has a figure.
     """
     from driftline.models.build import base_model
-    from driftline.sequences.dataset import load_dataset
-    from driftline.training.trainer import connect, train
+    from driftline.training.trainer import connect, prepared_dataset, train
 
     name = resume or f"{sweep.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder = sweep.base.storage / "sweeps" / name
     base_model(sweep.base)
-    load_dataset(sweep.base)  # a fault of the data is told once, and not by every trial
+    prepared_dataset(sweep.base, console)  # a fault of the data is told once, and not by every trial
     connect()
     trials = size(sweep.space) if sweep.search.searcher == "grid" else sweep.search.trials or 0
     concurrency = plan(sweep, cluster_nodes(), trials)

@@ -242,5 +242,5 @@ def _on_workers(config: Config, sweep: Sweep, values: dict[str, Any], folder: Pa
         torch_trainer(config, name, settings, callbacks=[WorkersReport(sweep, values, text)]).fit()
     except ray.train.TrainingFailedError as error:
         raise explained(error, board, name, folder / "runs") from error
-    if ray.get(board.enter.remote()):
+    if ray.get(board.final_failures.remote()):
         raise explained(None, board, name, folder / "runs")

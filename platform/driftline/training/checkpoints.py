@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from driftline.errors import TrainingError
@@ -99,7 +100,7 @@ def read(folder: Path, rank: int = 0) -> Snapshot:
             moments=load_file(current / "moments.safetensors"),
             random=load_file(random) if random.is_file() else {},
         )
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise TrainingError(f"checkpoint {folder} is incomplete or unreadable ({error})") from error
 
 

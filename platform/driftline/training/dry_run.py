@@ -262,7 +262,7 @@ def _plan(config: Config, outline: _Outline, workers: int) -> StagePlan:
     elements = count(module, config)
     return StagePlan(
         name=outline.name,
-        adapter=describe_adapter(module, config.text.adapter).split(":")[0] if outline.has_adapter else None,
+        adapter=describe_adapter(module, config.text.adapter) if outline.has_adapter else None,
         parameters=elements.parameters,
         trainable=elements.trainable,
         batch=outline.batch,

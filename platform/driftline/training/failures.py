@@ -34,7 +34,7 @@ def explained(error: Exception | None, board: Any, run_name: str, folder: Path) 
         return TrainingError(final.message + _written(failures, folder, run_name) + way_out)
     stopped = getattr(error, "controller_failure", None)
     if stopped is not None:
-        return TrainingError(f"the run's records could not be kept: {stopped}{way_out}")
+        return TrainingError(f"Ray Train's controller failed: {stopped}{way_out}")
     died = _dead_workers(error)
     if died:
         return TrainingError("\n".join(died) + way_out)

@@ -1,10 +1,9 @@
 """What every training worker runs: the stages of a run one after another, each resumable."""
 
-import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,14 +33,13 @@ def train_worker(settings: dict[str, Any]) -> None:
     ----------
     settings
         ``config`` (a dumped :class:`~driftline.config.Config`); ``board`` (progress actor or None); optionally
-        ``stages`` (names; all that the configuration asks for by default), ``start`` (folder of a snapshot whose stages
-        a fresh run need not train again) and ``hear`` (called on rank 0 with the figures of every report; for a trainer
-        in local mode, which has no callbacks).
+        ``stages`` (names; all that the configuration asks for by default) and ``start`` (folder of a snapshot whose
+        stages a fresh run need not train again).
     """
     config = Config.model_validate(settings["config"])
     torch.set_num_threads(config.training.threads_per_worker)
     context = ray.train.get_context()
-    save = partial(_save, config, context.get_world_rank(), settings.get("hear"))
+    save = partial(_save, config, context.get_world_rank())
     worker = Worker(
         context.get_world_rank(),
         context.get_world_size(),
@@ -50,11 +48,12 @@ def train_worker(settings: dict[str, Any]) -> None:
         save,
         _preempted_nodes,
     )
-    if worker.board is not None and ray.get(worker.board.enter.remote()):
+    if worker.board is not None and ray.get(worker.board.final_failures.remote()):
         return  # it failed in a way that would only repeat itself; the driver says so
-    with _process_group(), _reporting_failures(worker):
+    with _reporting_failures(worker):
         snapshot = _run(config, worker, settings.get("stages") or STAGES, settings.get("start"))
         snapshot.progress.stage, snapshot.random = "finished", {}
+        snapshot.progress.world_size = worker.world_size  # no stage may have been left to train by this world
         worker.save(snapshot, None, _final_metrics(snapshot))
 
 
@@ -121,7 +120,6 @@ def _all_agree(yes: bool, worker: Worker) -> bool:
 def _save(
     config: Config,
     rank: int,
-    hear: Callable[[dict[str, float]], None] | None,
     snapshot: Snapshot,
     engine: Any,
     metrics: dict[str, float],
@@ -141,29 +139,12 @@ def _save(
     finally:
         if not asynchronous:
             shutil.rmtree(folder, ignore_errors=True)
-    if hear is not None and rank == 0:
-        hear(metrics)
 
 
 def _preempted_nodes() -> frozenset[str]:
     """Nodes of this run that the cluster is about to take away. Collective."""
     info = ray.train.get_preemption_info()
     return frozenset(info.preempted_node_ids) if info is not None else frozenset()
-
-
-@contextmanager
-def _process_group() -> Iterator[None]:
-    """A process group of one where nobody has made one (local mode): DeepSpeed wants it."""
-    if dist.is_initialized():
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="driftline-group-") as folder:
-        os.environ.setdefault("LOCAL_RANK", "0")
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
-        try:
-            yield
-        finally:
-            dist.destroy_process_group()
 
 
 @contextmanager

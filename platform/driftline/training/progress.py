@@ -91,8 +91,8 @@ class ProgressBoard:
         taken, self._updates = self._updates, []
         return taken
 
-    def enter(self) -> list[Failure]:
-        """What a worker asks when it starts: the failures that would only repeat themselves."""
+    def final_failures(self) -> list[Failure]:
+        """Those that would only repeat themselves; a worker asks for them before it starts."""
         return [failure for failure in self._failures if failure.is_final]
 
     def fail(self, failure: Failure) -> None:

@@ -182,7 +182,8 @@ class _Fit:
             self.snapshot.best, self.snapshot.random = {}, {}
         elif changed:  # before the engine: it copies its master weights from the module when it starts
             load_adapter_state(module, self.snapshot.weights)
-            progress.position = progress.position * progress.world_size // worker.world_size
+            position = progress.position * progress.world_size // worker.world_size
+            progress.position = min(position - position % self.accumulation, self.batches)
             self.snapshot.random = {}
         progress.world_size = worker.world_size
         self._introduce()

@@ -18,10 +18,10 @@ from driftline.errors import ConfigError, TrainingError
 from driftline.events.readers import write_rejections
 from driftline.models.build import base_model
 from driftline.registry.bundle import open_bundle
-from driftline.sequences.dataset import ingest_dataset, load_dataset
+from driftline.sequences.dataset import Dataset, ingest_dataset, load_dataset
 from driftline.terminal import working
 from driftline.training.assemble import assemble
-from driftline.training.checkpoints import read
+from driftline.training.checkpoints import check, read
 from driftline.training.failures import explained
 from driftline.training.listeners import Listeners, listeners
 from driftline.training.loop import train_worker
@@ -59,6 +59,14 @@ def connect(log_to_driver: bool = False) -> None:
     ray.init(**options)
 
 
+def prepared_dataset(config: Config, console: Console) -> Dataset:
+    """The data of a run; a log that fits in no memory is ingested first if it has not been."""
+    if config.data.ingest == "ray-data":
+        connect()
+        ingest_dataset(config, console)
+    return load_dataset(config)
+
+
 def train(
     config: Config,
     console: Console,
@@ -87,10 +95,7 @@ def train(
     if faults:
         raise ConfigError(faults)
     base_model(config)
-    if config.data.ingest == "ray-data":
-        connect()
-        ingest_dataset(config, console)
-    dataset = load_dataset(config)
+    dataset = prepared_dataset(config, console)
     run_name = resume or f"{config.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     runs = Runs.of(config)
     if resume:
@@ -109,6 +114,7 @@ def train(
     try:
         checkpoint = _fit(config, run_name, heard_by, console)
         with checkpoint.as_directory() as folder:
+            check(Path(folder))
             snapshot = read(Path(folder))
         with working(console, "assembling the bundle") as tell:
             place = target or _free(config.storage / "bundles" / run_name)
@@ -180,7 +186,7 @@ def _fit(config: Config, run_name: str, heard_by: Listeners, console: Console) -
         raise KeyboardInterrupt from stop
     except ray.train.TrainingFailedError as error:
         raise explained(error, board, run_name, notes) from error
-    if ray.get(board.enter.remote()):
+    if ray.get(board.final_failures.remote()):
         raise explained(None, board, run_name, notes)
     if result.checkpoint is None:
         raise TrainingError(f"run {run_name} ended without a checkpoint")
