@@ -226,6 +226,20 @@ def test_a_corrupt_checkpoint_is_passed_over(undisturbed: dict[str, float], tiny
     assert figures == pytest.approx(undisturbed, abs=TOLERANCE)
 
 
+def test_a_finished_run_that_another_world_looks_at_again_stays_whole(ray_cluster: str, tiny_folder: Path) -> None:
+    """One worker resumes what two have finished: nothing is left to train, and its checkpoint is one of one rank."""
+    from driftline.training.checkpoints import check, read
+
+    config = short(tiny_folder, "again")
+    expected, _ = run(config)
+    (folder,) = [path for path in (config.storage / "runs").iterdir() if path.is_dir()]
+    figures, _ = run(short(tiny_folder, "again", "training.num_workers=1"), folder.name)
+    assert figures == pytest.approx(expected, abs=TOLERANCE)
+    newest = max(folder.glob("checkpoint_*/"))
+    check(newest)
+    assert read(newest).progress.world_size == 1
+
+
 def test_checkpoints_in_an_s3_bucket(undisturbed: dict[str, float], tiny_folder: Path, bucket: str) -> None:
     """Given up after a worker was killed, and resumed by name: all that is known of the run lies in the bucket."""
     import signal

@@ -178,7 +178,10 @@ def changed_worlds(one_rank: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
     run_all(0, 1, [*runs(1, "whole-1"), *runs(1, "1-to-2", stop_after=2)])
     inside = Run(root / "inside", 2, stop_after=1)
+    accumulated = Run(root / "accumulated", 2, accumulation=2, stop_after=1)
+    accumulated(0, 1)
     by_two = [*runs(2, "whole-2"), *runs(2, "2-to-1", stop_after=2), *runs(2, "1-to-2", resume=1), inside]
+    by_two.append(replace(accumulated, stop_after=None, resume=0))
     run_ranks(2, run_all, by_two)
     run_all(0, 1, [*runs(1, "2-to-1", resume=1), replace(inside, stop_after=None, resume=0)])
     return root
@@ -209,6 +212,18 @@ def test_inside_an_epoch_another_number_of_ranks_reads_what_is_left_of_it(change
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).tolist()
     assert rows[:2] == [order[40:44], order[44:]]
     assert len(rows) == 2 + 12 + 12
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_begins_at_a_whole_optimiser_step(changed_worlds: Path) -> None:
+    """One rank stops after 10 batches, 5 optimiser steps: 5 batches each for two ranks, which would be 2.5 steps. They
+    begin at the second step, with batch 4 of each: rows 32 to 35 are rank 0's."""
+    halted = changed_worlds / "accumulated"
+    assert read(halted / "0").progress.position == 10
+    rows = result(halted)[2]
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0)).tolist()
+    assert rows[0] == order[32:36]
+    assert len(rows) == 2 + 6 + 6
 
 
 def test_checkpoints_know_a_file_that_is_not_what_was_written(one_rank: None, tmp_path: Path) -> None:
