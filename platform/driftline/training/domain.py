@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from driftline.catalog import Catalog
 from driftline.config import Config
@@ -34,8 +35,7 @@ def domain_stage(config: Config, catalog: Catalog, worker: Worker) -> Stage:
         If the base is no causal language model.
     """
     options, tokenizer = config.text.domain, Tokenizer(base_model(config), config.text.max_tokens)
-    order = np.random.default_rng(config.seed).permutation(len(catalog.ids))
-    held_out, fit = np.split(order, [math.ceil(len(order) * HELD_OUT)])
+    held_out, fit = domain_items(len(catalog.ids), config.seed)
     model = build_language_model(config)
     texts = [catalog.texts[item] for item in held_out]
     return Stage(
@@ -52,6 +52,13 @@ def domain_stage(config: Config, catalog: Catalog, worker: Worker) -> Stage:
         validate_every_epochs=1,
         adapter=describe_adapter(model, config.text.adapter),
     )
+
+
+def domain_items(num_items: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Item indices whose texts measure perplexity, and those whose texts are trained on."""
+    order = np.random.default_rng(seed).permutation(num_items)
+    held_out, fit = np.split(order, [math.ceil(num_items * HELD_OUT)])
+    return held_out, fit
 
 
 @torch.no_grad()

@@ -15,12 +15,12 @@ from driftline.drift.recipe import drift_sampler
 from driftline.models.adapters import describe_adapter
 from driftline.models.backbone import base_config
 from driftline.models.build import base_model
-from driftline.models.collaborative import popularity
 from driftline.models.text_tower import Tokenizer
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
 from driftline.sequences.stream import ranking_sampler
 from driftline.training.activations import Activations
+from driftline.training.domain import domain_items
 from driftline.training.gauges import flops_per_token, peak_flops
 from driftline.training.memory import (
     PERSISTENCE_THRESHOLD,
@@ -40,7 +40,7 @@ from driftline.training.outlines import (
     recommender_outline,
     text_outline,
 )
-from driftline.training.stages import MIN_FACTOR_EVENTS
+from driftline.training.stages import alignment_items, factor_sequences
 
 CARDS_GB = (80, 24)
 REFERENCE_GPUS = ("NVIDIA H100", "NVIDIA L4")
@@ -165,7 +165,7 @@ def _outlines(config: Config, dataset: Dataset, workers: int, notes: list[str]) 
 
 
 def _domain(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:
-    options, texts = config.text.domain, len(dataset.catalog.texts) * 9 // 10
+    options, texts = config.text.domain, len(domain_items(_items(dataset), config.seed)[1])
     vocabulary = _vocabulary(config)
     return _Outline(
         "domain",
@@ -178,18 +178,14 @@ def _domain(config: Config, dataset: Dataset, workers: int, longest: int, mean: 
 
 
 def _text(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:
-    events = ranking_split(dataset, config).fit
-    counts = popularity(
-        [h.items for h in dataset.histories(events, dataset.users_of("train")).values()], _items(dataset)
-    )
-    eligible = int((counts >= MIN_FACTOR_EVENTS).sum())
     batch, items = config.text.batch_items, _items(dataset)
+    texts = len(alignment_items(factor_sequences(dataset, config), items, config.seed)[1])
     return _Outline(
         "text",
         lambda: text_outline(config, items, longest, config.training.deepspeed.gradient_checkpointing)[0],
         partial(follow_text, config, items, longest),
         True, "tokens", batch, longest, mean,
-        max(1, (eligible - eligible // 10) // (batch * workers)), config.text.epochs,
+        max(1, texts // (batch * workers)), config.text.epochs,
         batch * items,
     )  # fmt: skip
 

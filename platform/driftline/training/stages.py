@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from driftline.config import Config
 from driftline.drift.recipe import drift_sampler, drift_validation
@@ -70,12 +71,8 @@ class Stages:
         if "text_vectors" in self.snapshot.done:
             return
         config, catalog = self.config, self.dataset.catalog
-        events = ranking_split(self.dataset, config).fit
-        sequences = [h.items for h in self.dataset.histories(events, self.dataset.users_of("train")).values()]
-        counts = np.bincount(np.concatenate(sequences), minlength=self.num_items)
-        eligible = np.flatnonzero(counts >= MIN_FACTOR_EVENTS)
-        order = np.random.default_rng(config.seed).permutation(eligible)
-        held_out, fit = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
+        sequences = factor_sequences(self.dataset, config)
+        held_out, fit = alignment_items(sequences, self.num_items, config.seed)
         factors = item_factors(sequences, self.num_items, FACTOR_DIM)
         tokenizer = Tokenizer(base_model(config), config.text.max_tokens)
         torch.manual_seed(config.seed)
@@ -195,6 +192,23 @@ class Stages:
     def _counts(self, histories: Sequence[History]) -> torch.Tensor:
         """Training events per item: ``counts_N``."""
         return torch.from_numpy(popularity([history.items for history in histories], self.num_items))
+
+
+def factor_sequences(dataset: Dataset, config: Config) -> list[NDArray[np.int64]]:
+    """Item indices of the histories behind the collaborative factors: training events of the drift part's users."""
+    events = ranking_split(dataset, config).fit
+    return [history.items for history in dataset.histories(events, dataset.users_of("train")).values()]
+
+
+def alignment_items(
+    sequences: Sequence[NDArray[np.int64]], num_items: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Items with enough events to be aligned to their factor: a seeded tenth that measures it, and those it is fitted
+    on; item indices in ascending order."""
+    counts = np.bincount(np.concatenate(sequences), minlength=num_items)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(counts >= MIN_FACTOR_EVENTS))
+    held_out, fit = np.split(order, [len(order) // 10])
+    return np.sort(held_out), np.sort(fit)
 
 
 def ranking_targets(dataset: Dataset, targets: Targets) -> RankingTargets:
