@@ -13,7 +13,7 @@ from driftline.ranking.profile import interest_tags
 from driftline.serving.assessments import Assessments, UserKey
 from driftline.serving.catalogue import CatalogueFollower
 from driftline.serving.ingestion import NDJSON, merge_statuses, parse_events
-from driftline.serving.messages import EventStatus
+from driftline.serving.messages.events import EventStatus
 from driftline.serving.problems import Problem, json_pointer
 from driftline.serving.served_lists import MAX_WAITING, ServedLists
 from driftline.serving.user_state import view_of

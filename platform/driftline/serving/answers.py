@@ -6,19 +6,11 @@ from driftline.drift.report import DriftReport
 from driftline.events.store import CatalogueItem
 from driftline.ranking.requests import Policy
 from driftline.serving.calls import Assessment, Portrait, Ranking, UserView
-from driftline.serving.messages import (
-    DriftOut,
-    DriftVerdictOut,
-    EvidenceOut,
-    HistoryOut,
-    ItemOut,
-    ListOut,
-    PolicyOut,
-    RankedOut,
-    TagOut,
-    UserOut,
-    finite_or_none,
-)
+from driftline.serving.messages.base import finite_or_none
+from driftline.serving.messages.drift import DriftVerdictOut, EvidenceOut
+from driftline.serving.messages.items import ItemOut
+from driftline.serving.messages.lists import DriftOut, ListOut, PolicyOut, RankedOut
+from driftline.serving.messages.users import HistoryOut, TagOut, UserOut
 
 NEWEST_ITEMS = 10
 EVIDENCE_ITEMS = 5

@@ -79,6 +79,11 @@ class RankQuestion:
     drift_bundle: str | None = None
 
 
+def question_of(tenant: str, view: UserView) -> RankQuestion:
+    """What ranking for a stored user begins with."""
+    return RankQuestion(tenant, view.catalogue_version, view.item_ids, drift=view.drift, drift_bundle=view.drift_bundle)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The Ranker's answer; ``drift_used`` says whether the question's drift report was what the policy acted on."""

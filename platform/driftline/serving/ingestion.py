@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from driftline.events.store import Status, StoredEvent
-from driftline.serving.messages import EventIn, EventStatus
+from driftline.serving.messages.events import EventIn, EventStatus
 from driftline.serving.problems import Problem, json_pointer
 
 NDJSON = "application/x-ndjson"

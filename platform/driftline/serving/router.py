@@ -14,7 +14,8 @@ from driftline.serving.auth import Authenticator
 from driftline.serving.backends import Backends
 from driftline.serving.calls import Principal
 from driftline.serving.envelope import DOCUMENTS, PROBES, Envelope
-from driftline.serving.routes import PROBLEMS, add_routes
+from driftline.serving.routes import add_routes
+from driftline.serving.routes.base import PROBLEMS
 
 
 @dataclass(frozen=True)

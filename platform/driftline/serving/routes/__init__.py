@@ -1,0 +1,36 @@
+"""The endpoints, each with the scope that it needs; a module for each group."""
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from driftline.serving.auth import Needs
+from driftline.serving.backends import Backends
+from driftline.serving.envelope import DOCUMENTS, PROBES
+from driftline.serving.routes import drift, events, items, lists, probes, users
+
+
+def add_routes(app: FastAPI, backends: Backends, max_event_rows: int) -> None:
+    """Add every endpoint to the application, then make sure that none is open by omission."""
+    probes.add(app, backends)
+    events.add(app, backends, max_event_rows)
+    items.add(app, backends)
+    users.add(app, backends)
+    lists.add(app, backends)
+    drift.add(app, backends)
+    check_scopes(app)
+
+
+def check_scopes(app: FastAPI) -> None:
+    """Fail if a route neither is a probe or a document nor names the scope that it needs."""
+    for route in app.routes:
+        path = getattr(route, "path", "")
+        if path in PROBES | DOCUMENTS:
+            continue
+        if not isinstance(route, APIRoute) or route_scope(route) is None:
+            raise RuntimeError(f"route {path!r} names no scope: give it a parameter of type Reader or Writer")
+
+
+def route_scope(route: APIRoute) -> str | None:
+    """Scope that a route needs; ``None`` if it names none."""
+    scopes = [d.call.scope for d in route.dependant.dependencies if isinstance(d.call, Needs)]
+    return scopes[0] if len(scopes) == 1 else None
