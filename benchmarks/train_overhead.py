@@ -1,22 +1,27 @@
 """What Driftline's training loop costs beside plain PyTorch, and what it saves beside transformers.Trainer.
 
-python benchmarks/train_overhead.py
+python -m benchmarks.train_overhead
 
-Three ratios of throughput, each measured in turns on the same model, data and threads: one rank beside a plain PyTorch
-loop and two ranks beside DistributedDataParallel (ranking model, MovieLens-100K), both launched by torchrun; and the
-text tower beside transformers.Trainer with PEFT, which pads random batches (item texts with knowledge-graph facts). An
-epoch is timed from the first to the last batch that the loop asks for; the first epoch warms up.
+Ratios of throughput on the same model, data and threads: one rank beside a plain PyTorch loop and two ranks beside
+DistributedDataParallel (ranking model, MovieLens-100K), both with whole replicas (ZeRO 0); what ZeRO 2 costs on a model
+that does not need it; and the text tower beside transformers.Trainer with PEFT, which pads random batches (item texts
+with every fact of the knowledge graph).
+
+The two loops of a comparison live in one process per rank and take turns, batch by batch, so that whatever else the
+machine does slows both alike. A turn lasts from one request for a batch to the next and holds everything that the loop
+does; the first ones warm up.
 """
 
+import copy
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,99 +32,156 @@ from driftline.cli import run_job
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-TURNS = 3
-EPOCHS = 3
-TEXTS = 384
+EPOCHS = 8
+TEXT_TOKENS, TEXT_WARM_UP_TURNS = 512, 5
 COMPARISONS = {
-    # what is compared: (ours, the peer, ranks, least ratio that is claimed)
-    "one rank / plain PyTorch": ("driftline", "plain", 1, 0.97),
-    "two ranks / DDP": ("driftline", "plain", 2, 0.97),
-    "text tower / transformers.Trainer": ("driftline-text", "trainer", 1, 1.5),
+    # what is compared: (ranks, least ratio that is claimed)
+    "one rank / plain PyTorch": (1, 0.97),
+    "two ranks / DDP": (2, 0.97),
+    "two ranks under ZeRO 2 / DDP": (2, None),
+    "text tower / transformers.Trainer": (1, 1.5),
 }
 
 
-class Timed:
-    """A sampler that notes when each batch of an epoch is asked for."""
+@dataclass
+class Turns:
+    """Two loops in two threads, of which one works at a time."""
 
-    def __init__(self, sampler: Any, units: Callable[[Any], int]) -> None:
-        self._sampler, self._units = sampler, units
-        self.rates: list[float] = []
+    warm_up_turns: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    units: dict[str, list[int]] = field(default_factory=dict)
+    _batons: dict[str, threading.Semaphore] = field(default_factory=dict)
+    _began: float = 0.0
+
+    def play(self, loops: dict[str, Callable[[], None]]) -> dict[str, float]:
+        """Run both loops to their ends; units per second of each, without the warm-up.
+
+        Raises
+        ------
+        RuntimeError
+            If one of them fails.
+        """
+        failures: list[BaseException] = []
+
+        def run(name: str, loop: Callable[[], None]) -> None:
+            self._batons[name].acquire()
+            try:
+                loop()
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                self._pass_on(name)
+                del self._batons[name]
+
+        for name in loops:
+            self._batons[name], self.seconds[name], self.units[name] = threading.Semaphore(0), [], []
+        threads = [threading.Thread(target=run, args=each) for each in loops.items()]
+        for thread in threads:
+            thread.start()
+        next(iter(self._batons.values())).release()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise RuntimeError(f"a loop failed: {failures[0]!r}") from failures[0]
+        return {name: self._rate(name) for name in loops}
+
+    def next(self, name: str) -> None:
+        """A loop asks for a batch: its turn ends, and it waits for the next."""
+        if self._began:
+            self.seconds[name].append(time.perf_counter() - self._began)
+        self._pass_on(name)
+        self._batons[name].acquire()
+        self._began = time.perf_counter()
+
+    def _pass_on(self, name: str) -> None:
+        self._began = 0.0
+        others = [baton for other, baton in self._batons.items() if other != name]
+        (others or list(self._batons.values()))[0].release()
+
+    def _rate(self, name: str) -> float:
+        every = zip(self.units[name], self.seconds[name], strict=False)  # the last turn of a loop is never closed
+        turns = list(every)[self.warm_up_turns :]
+        return sum(units for units, _ in turns) / sum(seconds for _, seconds in turns)
+
+
+@dataclass
+class Alternating:
+    """A sampler whose epochs give way to the other loop before every batch."""
+
+    sampler: Any
+    turns: Turns
+    name: str
+    count: Callable[[Any], int]
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """As the sampler says."""
-        return int(self._sampler.batches_per_epoch(world_size))
+        return int(self.sampler.batches_per_epoch(world_size))
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Any]:
-        """The sampler's batches; notes units per second between the first request and the last."""
-        started, done, held, rate = 0.0, 0, 0, 0.0
-        try:
-            for batch in self._sampler.epoch(epoch, rank, world_size, start):
-                started = started or time.perf_counter()
-                done, held = done + held, self._units(batch)
-                if done:
-                    rate = done * world_size / (time.perf_counter() - started)
-                yield batch
-        finally:  # a loop that knows how many batches there are never asks for the end
-            self.rates.append(rate)
+        """The sampler's batches."""
+        batches = self.sampler.epoch(epoch, rank, world_size, start)
+        for _ in range(self.batches_per_epoch(world_size) - start):
+            self.turns.next(self.name)
+            batch = next(batches)
+            self.turns.units[self.name].append(self.count(batch))
+            yield batch
 
 
 def main(
     measure: Annotated[str | None, typer.Option(help="Used by the benchmark itself: what a process measures.")] = None,
     out: Annotated[Path, typer.Option(help="JSON file with every figure.")] = RESULTS / "train-overhead.json",
 ) -> None:
-    """Measure all three comparisons and write them down."""
+    """Measure all comparisons and write them down."""
     if measure is not None:
-        rates = {"driftline": ours, "plain": plain, "driftline-text": ours_text, "trainer": trainer}[measure]()
+        rates = MEASURES[measure]()
         if int(os.environ["RANK"]) == 0:
             out.write_text(json.dumps(rates))
         return
     from driftline.evaluation.provenance import provenance
 
     console, found = Console(), dict[str, Any]()
-    for name, (own, peer, ranks, claim) in COMPARISONS.items():
-        rates: dict[str, list[float]] = {own: [], peer: []}
-        for turn in range(TURNS):
-            for who in (own, peer):
-                rates[who] += launched(who, ranks)
-                console.print(f"{name}: turn {turn + 1} of {TURNS}, {who} {rates[who][-1]:,.0f}/s", highlight=False)
-        ratio = statistics.median(rates[own]) / statistics.median(rates[peer])
+    for name, (ranks, claim) in COMPARISONS.items():
+        rates = launched(name, ranks)
+        ratio = rates["driftline"] / rates["peer"]
         found[name] = {"units_per_s": rates, "ratio": ratio, "claim": claim}
-        console.print(f"[bold]{name}: {ratio:.3f}[/bold] (claim: at least {claim})", highlight=False)
+        claimed = f" (claim: at least {claim})" if claim else ""
+        console.print(f"[bold]{name}: {ratio:.3f}[/bold]{claimed}", highlight=False)
     found["text lengths, tokens"] = lengths()
     console.print(f"text lengths in tokens, by tenths: {found['text lengths, tokens']}", highlight=False)
-    config = {"turns": TURNS, "epochs": EPOCHS, "texts": TEXTS, "ranker": ranker_config().model_dump(mode="json")}
+    config = {"epochs": EPOCHS, "ranker": ranker_config(0).model_dump(mode="json")}
     out.write_text(json.dumps({"figures": found, **provenance(config, 7)}, indent=2) + "\n")
 
 
-def launched(who: str, ranks: int) -> list[float]:
-    """Rates of one run of ``who`` under torchrun."""
+def launched(name: str, ranks: int) -> dict[str, float]:
+    """Rates of one comparison under torchrun."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rates.json"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "platform")}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
         done = subprocess.run(
-            [*command, "--measure", who, "--out", str(out)],
+            [*command, "--measure", name, "--out", str(out)],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise RuntimeError(f"{who} failed:\n{done.stderr[-3000:]}")
-        rates: list[float] = json.loads(out.read_text())
+            raise RuntimeError(f"{name} failed:\n{done.stderr[-3000:]}")
+        rates: dict[str, float] = json.loads(out.read_text())
         return rates
 
 
-def ranker_config() -> Any:
+def ranker_config(zero_stage: int) -> Any:
     """The ranking stage of the demo, without early stopping."""
     from driftline.config import load_config
 
     overrides = [f"training.epochs={EPOCHS + 1}", f"training.validate_every_epochs={EPOCHS + 1}"]
-    return load_config(ROOT / "jobs/configs/demo.yaml", [*overrides, "drift.enabled=false"])
+    overrides += [f"training.deepspeed.zero_stage={zero_stage}", "drift.enabled=false"]
+    return load_config(ROOT / "jobs/configs/demo.yaml", overrides)
 
 
 def text_config() -> Any:
     """The text stage of the demo with texts as long as knowledge-graph facts make them."""
     from driftline.config import load_config
 
-    overrides = ["text.max_tokens=160", f"text.epochs={EPOCHS + 1}", "training.num_workers=1"]
+    overrides = [f"text.max_tokens={TEXT_TOKENS}", "training.num_workers=1", "training.deepspeed.zero_stage=0"]
     return load_config(ROOT / "jobs/configs/demo.yaml", overrides)
 
 
@@ -133,7 +195,7 @@ def ranks() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
-def ranking_stage(rank: int, world_size: int) -> tuple[Any, Any]:
+def ranking_stage(rank: int, world_size: int, zero_stage: int = 0) -> tuple[Any, Any]:
     """The configuration and the stage that a run would train; random text vectors, which cost the same."""
     import torch
 
@@ -147,39 +209,46 @@ def ranking_stage(rank: int, world_size: int) -> tuple[Any, Any]:
         def _fit(self, stage: Stage) -> None:
             self.stage = stage
 
-    config = ranker_config()
+    config = ranker_config(zero_stage)
     dataset = load_dataset(config)
     vectors = torch.nn.functional.normalize(torch.randn(len(dataset.catalog.ids), TEXT_VECTOR_DIM), dim=-1)
     snapshot = Snapshot(Progress(world_size=world_size), {"text_vectors": {"vectors": vectors}})
     stages = Captured(config, dataset, Worker(rank, world_size), snapshot, None)
     stages.ranker()
-    timed = Timed(stages.stage.sampler, lambda batch: batch.events)
-    return config, replace(stages.stage, sampler=timed, validate=lambda: {"nothing": 0.0})
+    return config, replace(stages.stage, validate=lambda: {"nothing": 0.0})
 
 
-def fitted(config: Any, stage: Any, rank: int, world_size: int) -> list[float]:
-    """Driftline's loop over a stage; rates of the epochs after the first."""
+def fitted(config: Any, stage: Any, rank: int, world_size: int) -> None:
+    """Driftline's loop over a stage: what a Ray Train worker runs."""
     from driftline.training.checkpoints import Progress, Snapshot
     from driftline.training.stage import Worker, fit_stage
 
-    snapshot = Snapshot(Progress(world_size=world_size))
-    fit_stage(stage, config.training, Worker(rank, world_size), snapshot, 7)
-    rates: list[float] = stage.sampler.rates[1:]
-    return rates
+    fit_stage(stage, config.training, Worker(rank, world_size), Snapshot(Progress(world_size=world_size)), 7)
 
 
-def ours() -> list[float]:
-    """The ranking stage in Driftline's loop: what a Ray Train worker runs."""
+def ranking(zero_stage: int) -> dict[str, float]:
+    """The ranking stage in Driftline's loop and in a loop by hand, on the same batches."""
     rank, world_size = ranks()
-    return fitted(*ranking_stage(rank, world_size), rank, world_size)
+    config, stage = ranking_stage(rank, world_size, zero_stage)
+    turns = Turns(warm_up_turns=stage.sampler.batches_per_epoch(world_size))
+
+    def alternating(name: str) -> Any:
+        sampler = Alternating(stage.sampler, turns, name, lambda batch: batch.events * world_size)
+        return replace(stage, sampler=sampler, module=copy.deepcopy(stage.module))
+
+    ours, theirs = alternating("driftline"), alternating("peer")
+    return turns.play(
+        {
+            "driftline": lambda: fitted(config, ours, rank, world_size),
+            "peer": lambda: plain(config, theirs, rank, world_size),
+        }
+    )
 
 
-def plain() -> list[float]:
+def plain(config: Any, stage: Any, rank: int, world_size: int) -> None:
     """The same model, batches, optimiser, clipping and schedule in a loop by hand, with DDP on two ranks."""
     import torch
 
-    rank, world_size = ranks()
-    config, stage = ranking_stage(rank, world_size)
     module = stage.module.train()
     wrapped = torch.nn.parallel.DistributedDataParallel(module) if world_size > 1 else module
     training = config.training
@@ -193,12 +262,10 @@ def plain() -> list[float]:
             torch.nn.utils.clip_grad_norm_(module.parameters(), training.deepspeed.gradient_clipping)
             optimiser.step()
             schedule.step()
-    rates: list[float] = stage.sampler.rates[1:]
-    return rates
 
 
 def long_texts() -> list[str]:
-    """Item texts with facts of the sample's knowledge graph: real sentences of real lengths.
+    """Item texts with all facts of the sample's knowledge graph: real sentences of real lengths.
 
     The sample's links belong to other items (see docs/log.md), so training refuses these texts; here only their lengths
     count.
@@ -212,9 +279,10 @@ def long_texts() -> list[str]:
     files = locate(config.data, config.storage)
     items = read_items(files.items).items
     titles = dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True))
-    told = facts(read_graph(files.graph, files.links), titles, max_facts=4)
-    texts: list[str] = build_catalog(items, told, max_facts_chars=400).texts
-    return texts[:TEXTS]
+    everything = 10**6
+    told = facts(read_graph(files.graph, files.links), titles, max_facts=everything)
+    texts: list[str] = build_catalog(items, told, max_facts_chars=everything).texts
+    return texts
 
 
 def lengths() -> list[int]:
@@ -242,36 +310,43 @@ def aligner() -> tuple[Any, Any, Any, list[str]]:
     return config, model, Tokenizer(base_model(config), config.text.max_tokens), texts
 
 
-def ours_text() -> list[float]:
-    """The text stage in Driftline's loop: batches of like length."""
+def text() -> dict[str, float]:
+    """The text stage in Driftline's loop and in transformers.Trainer."""
+    rank, world_size = ranks()
+    config, model, tokenizer, texts = aligner()
+    turns = Turns(TEXT_WARM_UP_TURNS)
+    theirs = copy.deepcopy(model)
+    return turns.play(
+        {
+            "driftline": lambda: fitted(config, text_stage(config, model, tokenizer, texts, turns), rank, world_size),
+            "peer": lambda: trainer(config, theirs, tokenizer, texts, turns),
+        }
+    )
+
+
+def text_stage(config: Any, model: Any, tokenizer: Any, texts: list[str], turns: Turns) -> Any:
+    """Driftline's text stage: batches of like length."""
     import numpy as np
 
     from driftline.models.text_sampler import TextSampler
     from driftline.training.stage import Stage
 
-    rank, world_size = ranks()
-    config, model, tokenizer, texts = aligner()
     size = config.text.batch_items
     sampler = TextSampler(tokenizer, texts, np.arange(len(texts)), size, 7)
-    stage = Stage(
-        name="text", module=model, sampler=Timed(sampler, lambda batch: int(batch[0].mask_MT.sum())),
-        loss=lambda engine, batch: engine(*batch), counts=lambda batch: {}, ids=lambda batch: [],
-        validate=lambda: {"nothing": 0.0}, epochs=EPOCHS + 1, learning_rate=config.text.learning_rate,
-        batch_size=size, validate_every_epochs=EPOCHS + 1,
+    return Stage(
+        name="text", module=model, loss=lambda engine, batch: engine(*batch),
+        sampler=Alternating(sampler, turns, "driftline", lambda batch: int(batch[0].mask_MT.sum())),
+        counts=lambda batch: {}, ids=lambda batch: [], validate=lambda: {"nothing": 0.0}, epochs=1,
+        learning_rate=config.text.learning_rate, batch_size=size,
     )  # fmt: skip
-    return fitted(config, stage, rank, world_size)
 
 
-def trainer() -> list[float]:
+def trainer(config: Any, model: Any, tokenizer: Any, texts: list[str], turns: Turns) -> None:
     """The same model in transformers.Trainer: random batches, padded to their longest text."""
     import torch
     import transformers
 
     from driftline.models.text_tower import Tokens
-
-    _, model, tokenizer, texts = aligner()
-    config = text_config()
-    size, rates = config.text.batch_items, list[float]()
 
     class Wrapped(torch.nn.Module):
         def __init__(self) -> None:
@@ -281,34 +356,29 @@ def trainer() -> list[float]:
         def forward(self, ids: Any, mask: Any, items: Any) -> dict[str, Any]:
             return {"loss": self.aligner(Tokens(ids, mask), items)}
 
-    class Clock(transformers.TrainerCallback):
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            self.started, self.done, self.steps = time.perf_counter(), 0, 0
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.steps += 1
-
-        def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            rates.append(tokens / (time.perf_counter() - self.started))
-
     def collate(items: list[int]) -> dict[str, Any]:
+        turns.next("peer")
         batch = tokenizer([texts[item] for item in items])
+        turns.units["peer"].append(int(batch.mask_MT.sum()))
         return {"ids": batch.ids_MT, "mask": batch.mask_MT, "items": torch.tensor(items)}
 
-    tokens = int(tokenizer(texts).mask_MT.sum())
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
-            folder, per_device_train_batch_size=size, num_train_epochs=EPOCHS + 1, remove_unused_columns=False,
-            learning_rate=config.text.learning_rate, lr_scheduler_type="cosine", weight_decay=0.01, use_cpu=True,
-            max_grad_norm=config.training.deepspeed.gradient_clipping, save_strategy="no", report_to=[], seed=7,
-            disable_tqdm=True, logging_strategy="no",
+            folder, per_device_train_batch_size=config.text.batch_items, num_train_epochs=1,
+            remove_unused_columns=False, learning_rate=config.text.learning_rate, lr_scheduler_type="cosine",
+            weight_decay=config.training.weight_decay, use_cpu=True, save_strategy="no", report_to=[], seed=7,
+            max_grad_norm=config.training.deepspeed.gradient_clipping, disable_tqdm=True, logging_strategy="no",
+            ddp_find_unused_parameters=False,
         )  # fmt: skip
-        job = transformers.Trainer(
-            Wrapped(), arguments, train_dataset=list(range(len(texts))), data_collator=collate, callbacks=[Clock()]
-        )
-        job.train()
-    return rates[1:]
+        transformers.Trainer(Wrapped(), arguments, train_dataset=list(range(len(texts))), data_collator=collate).train()
 
+
+MEASURES = {
+    "one rank / plain PyTorch": lambda: ranking(0),
+    "two ranks / DDP": lambda: ranking(0),
+    "two ranks under ZeRO 2 / DDP": lambda: ranking(2),
+    "text tower / transformers.Trainer": text,
+}
 
 if __name__ == "__main__":
     run_job(main)

@@ -18,8 +18,8 @@ from driftline.config import load_config
 from driftline.events.store import Store
 from driftline.samples import fetch_all
 from driftline.sequences.dataset import load_dataset
-from driftline.serving.auth import create_key
 from driftline.serving.demo import Steps, plot_visits, show_pair, show_visits, visit_all
+from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
 from driftline.terminal import working
 
@@ -49,7 +49,7 @@ def main(
     folder = storage / "demo" / f"service-{time.strftime('%Y%m%d-%H%M%S')}"
     with (
         working(console, "the service starts") as tell,
-        LocalService(bundle, folder, ROOT, lambda s: tell(f"the service starts: {s:.0f} s")) as service,
+        LocalService(bundle, folder, lambda s: tell(f"the service starts: {s:.0f} s")) as service,
     ):
         key = create_key(Store(service.database), "default", "demo", ["read", "write"])
         headers = {"Authorization": f"Bearer {key}"}

@@ -6,6 +6,7 @@ DriftlineError
 ├── FetchError             sample data or model could not be obtained (offline, checksum)
 ├── BundleError            a bundle that is missing, corrupt or of another version
 ├── UnknownIdError         a user or item id that nobody has heard of
+├── DatabaseError          the service's database cannot be used right now; the same call may succeed later
 └── TrainingError          a training run that cannot go on
 """
 
@@ -55,6 +56,10 @@ class UnknownIdError(DriftlineError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class DatabaseError(DriftlineError, ConnectionError):
+    """The database cannot be reached, is locked, or is full."""
 
 
 class TrainingError(DriftlineError, RuntimeError):

@@ -7,6 +7,7 @@ from driftline.drift.benchmark import check_drift, delay
 from driftline.drift.calibration import calibrate
 from driftline.drift.detector import DriftDetector
 from driftline.drift.streams import Stream, TasteDistance
+from driftline.drift.surprise import restart_log_probabilities
 from driftline.sequences.batches import History
 from tests.drift.tastes import CONFIG, ITEMS, ITEMS_PER_TASTE, trained_model, users
 
@@ -125,3 +126,31 @@ def test_delay_counts_from_the_change() -> None:
     assert delay(stream, statistic, 5.0) == 5
     statistic[17] = 6  # a false alarm before the change
     assert delay(stream, statistic, 5.0) is None
+
+
+def test_surprise_is_that_of_the_whole_window_and_unknown_items_have_none(detector: DriftDetector) -> None:
+    history = spliced(40, 30)
+    scan = detector.scan([history])[0]
+    reader = detector.reader
+    log_p = restart_log_probabilities(reader.model, reader.table_ND, reader.bias_N, history, len(history))
+    np.testing.assert_allclose(scan.surprise, -log_p[0], atol=1e-5)
+    assert scan.surprise[40:45].mean() > scan.surprise[35:40].mean()
+    kept = [n for n in range(71) if n != 2]
+    report = scan.report(kept, [f"i{n}" for n in range(71)])
+    assert report.surprise is not None
+    assert np.isnan(report.surprise[2])
+    np.testing.assert_array_equal(report.surprise[kept], scan.surprise)
+    long = detector.scan([np.random.default_rng(0).permutation(ITEMS)[:200]])[0]
+    assert np.isnan(long.surprise[:80]).all()  # the window holds 120
+    assert np.isfinite(long.surprise[80:]).all()
+
+
+def test_the_change_point_is_told_after_every_event(detector: DriftDetector) -> None:
+    history = spliced(40, 30)
+    report = detector.scan([history])[0].report(range(70), [str(item) for item in history])
+    assert report.change_point_by_event is not None
+    assert report.change_point_by_event[-1] == report.change_point
+    np.testing.assert_array_equal(report.change_point_by_event[report.p_drift_by_event <= 0.5], -1)
+    empty = detector.scan([np.empty(0, np.int64)])[0].report([], ["unknown"])
+    assert empty.change_point_by_event is not None
+    assert empty.change_point_by_event.tolist() == [-1]

@@ -13,7 +13,8 @@ import yaml
 
 from driftline.events.store import Store
 from driftline.serving.app import AppArgs
-from driftline.serving.auth import create_key
+from driftline.serving.keys import create_key
+from tests.postgres import PostgresMissingError, PostgresServer
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,28 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; without one, tests that need it are skipped, except where they must run."""
+    try:
+        server = PostgresServer()
+    except PostgresMissingError as error:
+        if os.environ.get("DRIFTLINE_REQUIRE_POSTGRES") == "1":
+            raise
+        pytest.skip(str(error))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'events.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 @dataclass
@@ -44,6 +67,14 @@ class Service:
         store.close()
         return self.client_with(key)
 
+    def rss_mib(self, deployment: str, application: str = "driftline") -> float:
+        """Resident memory of a deployment's replicas, in MiB."""
+        import psutil
+        from ray.serve.context import _get_global_client
+
+        found = _get_global_client().get_serve_details()["applications"][application]["deployments"][deployment]
+        return sum(psutil.Process(replica["pid"]).memory_info().rss for replica in found["replicas"]) / 1024**2
+
     def client_with(self, key: str | None) -> httpx.Client:
         """A client with a given key, or none."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -57,7 +88,7 @@ def application(args: AppArgs, bundle: Path | None = None) -> dict[str, Any]:
     configured["args"] = args.model_dump(mode="json")
     configured["runtime_env"]["env_vars"]["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
     if bundle is not None:
-        swapped = {"user_config": {"bundle": str(bundle)}}
+        swapped = {"user_config": {"champion": str(bundle)}}
         configured["deployments"] = [{"name": name, **swapped} for name in ("Ranker", "DriftDetector")]
     return configured
 
@@ -89,7 +120,15 @@ def service(ray_cluster: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPa
     database = f"sqlite:///{tmp_path_factory.mktemp('state')}/driftline.db"
     quiet = {"encoding": "JSON", "enable_access_log": False}
     serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config=quiet)
-    args = AppArgs(bundle=tiny_bundle, database=database, sweep_seconds=1.0, max_body_bytes=200_000, max_event_rows=500)
+    args = AppArgs(
+        bundle=tiny_bundle,
+        bundle_root=tmp_path_factory.mktemp("bundles"),
+        database=database,
+        sweep_seconds=1.0,
+        max_body_bytes=200_000,
+        max_event_rows=500,
+        internal_webhooks=True,
+    )
     deploy(application(args))
     running = Service(f"http://127.0.0.1:{port}", database, args)
     anyone = running.client_with(None)

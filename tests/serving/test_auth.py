@@ -3,12 +3,10 @@
 import httpx
 import pytest
 from fastapi import FastAPI
-from typer.testing import CliRunner
 
-from driftline.errors import ConfigError, UnknownIdError
 from driftline.events.store import Store
-from driftline.serving.auth import create_key, find_principal, list_keys, revoke_key
-from driftline.serving.keys_cli import app as keys_app
+from driftline.serving.calls import RateLimit
+from driftline.serving.keys import create_key, revoke_key
 from driftline.serving.routes import check_scopes
 from tests.serving.conftest import Service, event, visit
 from tests.waiting import wait_for
@@ -27,6 +25,16 @@ SCOPES = {
     ("POST", "/v1/recommend"): "read",
     ("POST", "/v1/rank"): "read",
     ("POST", "/v1/drift"): "read",
+    ("POST", "/v1/similar"): "read",
+    ("POST", "/v1/search"): "read",
+    ("POST", "/v2/rerank"): "read",
+    ("GET", "/v1/users/{user_id}/timeline"): "read",
+    ("PUT", "/v1/webhook"): "admin",
+    ("GET", "/v1/webhook"): "admin",
+    ("DELETE", "/v1/webhook"): "admin",
+    ("GET", "/v1/explanations/{request_id}"): "read",
+    ("GET", "/v1/bundles"): "admin",
+    ("POST", "/v1/bundles:promote"): "admin",
 }
 """Every route of the service that needs a key. A new route fails the walk until it stands here."""
 
@@ -39,7 +47,7 @@ def routes(service: Service) -> list[tuple[str, str]]:
 
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
-    filled = path.format(item_id="i1", user_id="u")
+    filled = path.format(item_id="i1", user_id="u", request_id="r1")
     return client.request(method, filled, json={} if method in {"POST", "PUT"} else None)
 
 
@@ -108,37 +116,15 @@ def test_a_revoked_key_stops_working_within_seconds(service: Service) -> None:
     wait_for(lambda: client.get("/v1/items/i1").status_code == 401, 15)
 
 
-def test_only_the_hash_of_a_key_is_stored(service: Service) -> None:
+def test_a_key_over_its_rate_is_told_when_to_come_back(service: Service) -> None:
     store = Store(service.database)
-    key = create_key(store, "acme", "hashed", ["read", "write"])
-    _, key_id, secret = key.split("_", 2)
-    with store.engine.begin() as connection:
-        rows = connection.exec_driver_sql("SELECT * FROM api_keys").all()
-    assert not any(secret in str(row) for row in rows)
-    assert find_principal(store, key_id, "0" * 64) is None
-    with pytest.raises(UnknownIdError, match="no key 'ffff'"):
-        revoke_key(store, "ffff")
-    with pytest.raises(ConfigError) as caught:
-        create_key(store, "a b", "bad", ["root"])
-    assert len(caught.value.faults) == 2
+    key = create_key(store, "acme", "slow", ["read"], RateLimit(per_second=0.05, burst=3))
     store.close()
-
-
-def test_keys_are_made_listed_and_revoked_on_the_command_line(tmp_path: object) -> None:
-    database = f"sqlite:///{tmp_path}/keys.db"
-    run = CliRunner()
-    made = run.invoke(
-        keys_app, ["create", "--name", "demo", "--scope", "read", "--scope", "write", "--database", database]
-    )
-    assert made.exit_code == 0, made.output
-    key = made.stdout.strip()
-    key_id = key.split("_")[1]
-    listed = run.invoke(keys_app, ["list", "--database", database]).stdout
-    assert key_id in listed
-    assert "read,write" in listed
-    assert key not in listed
-    assert run.invoke(keys_app, ["revoke", key_id, "--database", database]).exit_code == 0
-    assert "revoked" in run.invoke(keys_app, ["list", "--database", database]).stdout
-    store = Store(database)
-    assert list_keys(store)[0].revoked_at is not None
-    store.close()
+    limited, free = service.client_with(key), service.client()
+    assert [limited.get("/v1/items/i1").status_code for _ in range(3)] == [200, 200, 200]
+    refused = limited.get("/v1/items/i1")
+    assert refused.status_code == 429
+    assert 15 <= int(refused.headers["retry-after"]) <= 20  # a token comes back after 1 / 0.05 s
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "0.05 requests per second, 3 at once" in refused.json()["detail"]
+    assert free.get("/v1/items/i1").status_code == 200

@@ -200,6 +200,7 @@ def test_a_new_item_can_be_ranked_on_the_next_request_from_its_text(client: http
         **item,
         "item_id": "new-ranch",
         "description": "",
+        "available": True,
         "source": "catalogue",
     }
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from driftline.events.store import Store
-from driftline.serving.auth import create_key
+from driftline.serving.keys import create_key
 from tests.serving.conftest import event, free_port, settled
 from tests.waiting import wait_for
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from driftline.drift.report import DriftReport
-from driftline.events.store import CatalogueItem, HistoryEvent, ServedList, StoredDrift, StoredEvent, UserSnapshot
+from driftline.errors import DatabaseError
+from driftline.events.store import (
+    CatalogueItem,
+    HistoryEvent,
+    ServedList,
+    ShadowList,
+    StoredDrift,
+    StoredEvent,
+    UserSnapshot,
+)
 from driftline.ranking.profile import interest_tags
 from driftline.serving.assessments import Assessments, UserKey
 from driftline.serving.catalogue import CatalogueFollower
@@ -106,27 +115,33 @@ def test_a_change_point_keeps_its_event_when_older_events_arrive_late() -> None:
     assert view_of(UserSnapshot(1, 0, None, 0, [], None)).drift_status == "none"
 
 
-def test_served_lists_of_an_erased_user_are_dropped() -> None:
+async def no_shadows(rows: list[ShadowList]) -> None:
+    assert not rows
+
+
+def test_served_lists_wait_in_their_order_until_the_database_can_be_reached() -> None:
     written: list[ServedList] = []
+    failures = iter([True, False])
 
     async def write(rows: list[ServedList]) -> None:
+        if next(failures):
+            queue.add(a_list("bob", 2))  # while the write is under way
+            raise DatabaseError("restarting")
         written.extend(rows)
 
-    queue = ServedLists(write)
+    queue = ServedLists(write, no_shadows)
     queue.add(a_list("ada", 1))
-    queue.add(a_list("bob", 1))
-    queue.forget("acme", "ada", version=5)
-    queue.add(a_list("ada", 4))  # an answer that was under way during the erasure
-    queue.add(a_list("ada", 5))  # she came back
+    with pytest.raises(DatabaseError):
+        asyncio.run(queue.flush())
     asyncio.run(queue.flush())
-    assert [(row.user_id, row.version) for row in written] == [("bob", 1), ("ada", 5)]
+    assert [(row.user_id, row.version) for row in written] == [("ada", 1), ("bob", 2)]
 
 
 def test_the_queue_of_served_lists_is_bounded_and_counts_what_it_drops() -> None:
     async def write(rows: list[ServedList]) -> None:
         assert len(rows) == MAX_WAITING
 
-    queue = ServedLists(write)
+    queue = ServedLists(write, no_shadows)
     for _ in range(MAX_WAITING + 3):
         queue.add(a_list("ada", 1))
     assert queue.num_dropped == 3

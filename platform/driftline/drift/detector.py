@@ -33,6 +33,8 @@ class Scan:
     carry what an empty history does: they are not read, only kept out of what can come next.
     """
 
+    surprise: FloatArray
+    """``-log p`` of each event given everything in the window before it, nats; nan before the window."""
     statistic: FloatArray
     """log(1 + Shiryaev-Roberts), nats; 0 = no evidence."""
     cusum: FloatArray
@@ -58,9 +60,12 @@ class Scan:
         # number of known events up to and with each given event
         known_T = np.searchsorted(np.asarray(kept, dtype=np.int64), np.arange(n), side="right")
         p_drift_T = np.concatenate([[0.0], self.p_drift])[known_T]
-        change: int | None = None
-        if len(self.p_drift) and self.p_drift[-1] > BELIEVED_ABOVE and self.change_points[-1] > 0:
-            change = int(kept[self.change_points[-1]])
+        believed = (self.p_drift > BELIEVED_ABOVE) & (self.change_points > 0)
+        places = np.asarray(kept, dtype=np.int64)
+        change_T = np.where(believed, places[self.change_points], -1) if len(places) else np.empty(0, np.int64)
+        change = int(change_T[-1]) if len(change_T) and change_T[-1] >= 0 else None
+        surprise_T = np.full(n, np.nan)
+        surprise_T[places] = self.surprise
         known = set(kept)
         return DriftReport(
             p_drift=float(p_drift_T[-1]) if n else 0.0,
@@ -68,6 +73,8 @@ class Scan:
             statistic=np.concatenate([[0.0], self.statistic])[known_T],
             p_drift_by_event=p_drift_T,
             alarm=self.alarm,
+            surprise=surprise_T,
+            change_point_by_event=np.concatenate([[-1], change_T])[known_T],
             unknown_items=[item for position, item in enumerate(history) if position not in known],
         )
 
@@ -111,6 +118,7 @@ class DriftDetector:
         pad = np.zeros(unread)
         threshold = self.threshold
         return Scan(
+            surprise=np.concatenate([np.full(unread, np.nan), evidence.surprise_T]),
             statistic=np.concatenate([pad, evidence.statistic_T]),
             cusum=np.concatenate([pad, evidence.cusum_T]),
             p_drift=np.concatenate([pad, p_drift_T]),

@@ -25,6 +25,8 @@ FEATURES: Final = ("restart", "split", "coherence", "length")
 class Evidence:
     """Everything about the newest ``n`` events of one history that needs no calibration."""
 
+    surprise_T: FloatArray
+    """``-log p`` of each event given everything in the window before it, nats."""
     statistic_T: FloatArray
     """log(1 + Shiryaev-Roberts), nats."""
     cusum_T: FloatArray
@@ -63,6 +65,7 @@ class EvidenceReader:
         ratio_KT = restart_ratio(log_p_KT)
         log_posterior_KT = restart_posterior(ratio_KT, config.hazard)
         return Evidence(
+            surprise_T=-log_p_KT[0] if len(log_p_KT) else np.zeros(0),
             statistic_T=shiryaev_roberts(ratio_KT),
             cusum_T=cusum(ratio_KT),
             change_point_T=map_change_point(log_posterior_KT, config.recent_events),

@@ -31,6 +31,11 @@ class DriftReport:
         Whether the statistic has crossed the calibrated threshold.
     unknown_items
         Item ids of the history that the bundle does not know; the mathematics passes over them.
+    surprise
+        ``[n]`` float64, ``-log p`` of each event given those before it, nats; nan where it was not read. ``None`` in a
+        report that was stored: it takes the history itself to work it out again.
+    change_point_by_event
+        ``[n]`` int64, ``change_point`` as it was after each event, -1 where no change was believed. ``None`` likewise.
     """
 
     p_drift: float
@@ -39,9 +44,11 @@ class DriftReport:
     p_drift_by_event: NDArray[np.float64]
     alarm: bool
     unknown_items: list[str]
+    surprise: NDArray[np.float64] | None = None
+    change_point_by_event: NDArray[np.int64] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that strict JSON can carry; ``-inf`` becomes ``None``."""
+        """What is stored: plain values that strict JSON can carry; ``-inf`` becomes ``None``."""
         return {
             "p_drift": float(self.p_drift),
             "change_point": self.change_point,

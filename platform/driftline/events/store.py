@@ -1,120 +1,65 @@
 """The event store: events, catalogue changes, drift states and served lists of every tenant.
 
-One `Store` is one database (see ``store_schema``). All methods are synchronous, safe to call from many threads, and
-one transaction each: when a method returns, what it wrote is on the disk.
+One `Store` is one database (see ``database`` and ``store_schema``). All methods are synchronous, safe to call from many
+threads and processes, and one transaction each: when a method returns, what it wrote is on the disk.
 
 Order of a history: ``(timestamp, arrival)``. An event that arrives late takes its place by its own timestamp; events
 of equal timestamp stay in the order in which they arrived.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final, Literal
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Table, delete, func, insert, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, insert, or_, select, tuple_, update
 
-from driftline.events.store_schema import drift_states, events, items, open_engine, served, users, versions
+from driftline.events import timeline
+from driftline.events.database import open_engine, truncate_log, writing
+from driftline.events.records import (
+    Appended,
+    CatalogueItem,
+    Cursor,
+    EventsPage,
+    HistoryEvent,
+    PolicyChange,
+    ServedList,
+    ShadowList,
+    Status,
+    StoredDrift,
+    StoredEvent,
+    UserSnapshot,
+)
+from driftline.events.statements import (
+    column_values,
+    insert_into,
+    lock_tenant,
+    read_versions,
+    set_version,
+    upsert_into,
+)
+from driftline.events.store_schema import drift_states, events, items, metadata, served, users, versions
+from driftline.events.webhooks import Message, queue_message
+
+__all__ = [
+    "Appended",
+    "CatalogueItem",
+    "Cursor",
+    "EventsPage",
+    "HistoryEvent",
+    "PolicyChange",
+    "ServedList",
+    "ShadowList",
+    "Status",
+    "Store",
+    "StoredDrift",
+    "StoredEvent",
+    "UserSnapshot",
+]
 
 CHUNK_ROWS: Final = 500  # ids per statement: SQLite takes 32,766 parameters
-Status = Literal["accepted", "duplicate", "conflict"]
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """One event as the store keeps it; ``timestamp`` in seconds since the epoch."""
-
-    event_id: str
-    user_id: str
-    item_id: str
-    type: str
-    timestamp: float
-    value: float | None = None
-    text: str | None = None
-    request_id: str | None = None
-
-
-@dataclass(frozen=True)
-class HistoryEvent:
-    """What a model needs to know of one event of a history."""
-
-    event_id: str
-    item_id: str
-    type: str
-    timestamp: float
-
-
-@dataclass(frozen=True)
-class Appended:
-    """Outcome of :meth:`Store.append_events`: one status per given event, and the version that holds them."""
-
-    statuses: list[Status]
-    version: int
-
-
-@dataclass(frozen=True)
-class StoredDrift:
-    """Drift state of one user.
-
-    Parameters
-    ----------
-    revision
-        The user's revision that it was worked out from; it lags if the user has a later one.
-    bundle
-        The model that it was worked out with.
-    change_event_id
-        First event of the new regime: unlike an index, it stays right when older events arrive late.
-    report
-        ``DriftReport.to_dict()``.
-    """
-
-    revision: int
-    bundle: str
-    change_event_id: str | None
-    report: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class UserSnapshot:
-    """All that is known of one user, read in one transaction.
-
-    ``revision`` is ``None`` if the tenant has no such user; ``history`` holds the newest events, oldest first;
-    ``num_events`` counts all of them.
-    """
-
-    version: int
-    catalogue_version: int
-    revision: int | None
-    num_events: int
-    history: list[HistoryEvent]
-    drift: StoredDrift | None
-
-
-@dataclass(frozen=True)
-class CatalogueItem:
-    """A catalogue entry; ``deleted`` marks an item that must not be shown any more."""
-
-    item_id: str
-    title: str
-    year: str = ""
-    categories: tuple[str, ...] = ()
-    description: str = ""
-    deleted: bool = False
-
-
-@dataclass(frozen=True)
-class ServedList:
-    """A list that was handed out; ``version`` is the store's version that it was made from."""
-
-    tenant: str
-    request_id: str
-    user_id: str
-    items: tuple[str, ...]
-    policy: str
-    bundle: str
-    served_at: float
-    version: int
 
 
 class Store:
@@ -123,12 +68,12 @@ class Store:
     Parameters
     ----------
     url
-        See :func:`~driftline.events.store_schema.open_engine`.
+        See :func:`~driftline.events.database.open_engine`.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
-        self.writer = self.engine.execution_options(write=True)
+        self.writer = writing(self.engine)
 
     def close(self) -> None:
         """Close every connection."""
@@ -137,7 +82,7 @@ class Store:
     def versions(self, tenant: str) -> tuple[int, int]:
         """Version and catalogue version of a tenant; zeros if nothing was ever written."""
         with self.engine.begin() as connection:
-            return _versions(connection, tenant)
+            return read_versions(connection, tenant)
 
     def append_events(self, tenant: str, rows: Sequence[StoredEvent]) -> Appended:
         """Add events that are not there yet.
@@ -149,16 +94,16 @@ class Store:
         for row in rows:
             first_of_id.setdefault(row.event_id, row)
         with self.writer.begin() as connection:
-            statement = _insert(connection, events).on_conflict_do_nothing().returning(events.c.event_id)
-            values = [{"tenant": tenant, **_columns(row)} for row in first_of_id.values()]
+            version = lock_tenant(connection, tenant)
+            statement = insert_into(connection, events).on_conflict_do_nothing().returning(events.c.event_id)
+            written = {"tenant": tenant, "version": version + 1}
+            values = [{**written, **column_values(row)} for row in first_of_id.values()]
             inserted = set(connection.scalars(statement, values)) if values else set()
             known = _events_by_id(connection, tenant, first_of_id.keys() - inserted)
             if inserted:
-                version = _advance(connection, tenant)
-                touched = sorted({first_of_id[event_id].user_id for event_id in inserted})
-                _set_revision(connection, tenant, touched, version)
-            else:
-                version = _versions(connection, tenant)[0]
+                version += 1
+                set_version(connection, tenant, version)
+                _count_events(connection, tenant, Counter(first_of_id[key].user_id for key in inserted), version)
         statuses: list[Status] = []
         for row in rows:
             if row.event_id in inserted and row is first_of_id[row.event_id]:
@@ -168,21 +113,22 @@ class Store:
                 statuses.append("duplicate" if same else "conflict")
         return Appended(statuses, version)
 
-    def snapshot(self, tenant: str, user_id: str, newest: int) -> UserSnapshot:
-        """Read a user with the ``newest`` events of the history."""
-        of_user = (events.c.tenant == tenant) & (events.c.user_id == user_id)
+    def snapshot(self, tenant: str, user_id: str, newest: int, as_of: int | None = None) -> UserSnapshot:
+        """Read a user with the ``newest`` events of the history; ``as_of`` leaves out what a later version wrote."""
+        history = (
+            select(events.c.event_id, events.c.item_id, events.c.type, events.c.timestamp)
+            .where(events.c.tenant == tenant, events.c.user_id == user_id)
+            .order_by(events.c.timestamp.desc(), events.c.seq.desc())
+            .limit(newest)
+        )
+        if as_of is not None:
+            history = history.where(events.c.version <= as_of)
         with self.engine.begin() as connection:
-            version, catalogue_version = _versions(connection, tenant)
-            revision = connection.scalar(
-                select(users.c.revision).where(users.c.tenant == tenant, users.c.user_id == user_id)
-            )
-            num_events = connection.scalar(select(func.count()).select_from(events).where(of_user))
-            rows = connection.execute(
-                select(events.c.event_id, events.c.item_id, events.c.type, events.c.timestamp)
-                .where(of_user)
-                .order_by(events.c.timestamp.desc(), events.c.seq.desc())
-                .limit(newest)
-            ).all()
+            version, catalogue_version = read_versions(connection, tenant)
+            user = connection.execute(
+                select(users.c.revision, users.c.num_events).where(users.c.tenant == tenant, users.c.user_id == user_id)
+            ).one_or_none()
+            rows = connection.execute(history).all()
             state = connection.execute(
                 select(
                     drift_states.c.revision,
@@ -194,46 +140,73 @@ class Store:
         return UserSnapshot(
             version=version,
             catalogue_version=catalogue_version,
-            revision=revision,
-            num_events=num_events or 0,
+            revision=user[0] if user else None,
+            num_events=user[1] if user else 0,
             history=[HistoryEvent(*row) for row in reversed(rows)],
             drift=StoredDrift(state[0], state[1], state[2], json.loads(state[3])) if state else None,
         )
 
     def erase_user(self, tenant: str, user_id: str) -> int:
-        """Remove every row of a user and overwrite it on the disk; returns the version that no longer holds it."""
+        """Remove every row of a user; returns the version that no longer holds it.
+
+        On SQLite the bytes are overwritten as well. PostgreSQL keeps them in its files until it vacuums the tables.
+
+        Raises
+        ------
+        TimeoutError
+            If a reader kept SQLite's log open so long that it may still hold erased bytes: erase again.
+        """
         with self.writer.begin() as connection:
-            for table in (events, drift_states, served, users):
+            version = lock_tenant(connection, tenant) + 1
+            set_version(connection, tenant, version, erased_version=version)
+            for table in _OF_USERS:
                 connection.execute(delete(table).where(table.c.tenant == tenant, table.c.user_id == user_id))
-            version = _advance(connection, tenant)
         if self.engine.dialect.name == "sqlite":
-            raw = self.engine.raw_connection()  # outside any transaction, or SQLite refuses
-            try:
-                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still held the erased pages
-            finally:
-                raw.close()
+            truncate_log(self.engine)
         return version
 
-    def users_to_assess(self, bundle: str) -> list[tuple[str, str]]:
-        """``(tenant, user_id)`` of users whose drift state is missing, lags, or comes from another bundle."""
+    def claim_users_to_assess(self, bundle: str, seconds: float, limit: int) -> list[tuple[str, str]]:
+        """``(tenant, user_id)`` of users whose drift state is missing, lags, or comes from another bundle.
+
+        Another replica does not get the same users for so many ``seconds``.
+        """
+        now = time.time()
         same_user = (drift_states.c.tenant == users.c.tenant) & (drift_states.c.user_id == users.c.user_id)
-        statement = (
+        lagging = (
             select(users.c.tenant, users.c.user_id)
             .join_from(users, drift_states, same_user, isouter=True)
             .where(
+                users.c.claimed_until <= now,
                 or_(
                     drift_states.c.revision.is_(None),
                     drift_states.c.revision < users.c.revision,
                     drift_states.c.bundle != bundle,
-                )
+                ),
             )
             .order_by(users.c.revision)
+            .limit(limit)
         )
-        with self.engine.begin() as connection:
-            return [(tenant, user_id) for tenant, user_id in connection.execute(statement)]
+        key = tuple_(users.c.tenant, users.c.user_id)
+        with self.engine.begin() as connection:  # the search is long: it must not hold the write lock of SQLite
+            found = [(tenant, user_id) for tenant, user_id in connection.execute(lagging)]
+        if not found:
+            return []
+        free = (
+            select(users.c.tenant, users.c.user_id)
+            .where(key.in_(found), users.c.claimed_until <= now)
+            .with_for_update(skip_locked=True)
+        )
+        claim = update(users).where(key.in_(free)).values(claimed_until=now + seconds)
+        with self.writer.begin() as connection:
+            returned = connection.execute(claim.returning(users.c.tenant, users.c.user_id))
+            claimed = {(tenant, user_id) for tenant, user_id in returned}
+        return [user for user in found if user in claimed]
 
-    def save_drift(self, tenant: str, user_id: str, state: StoredDrift) -> bool:
-        """Keep a drift state; ``False`` if the user was erased meanwhile or a later state is there."""
+    def save_drift(self, tenant: str, user_id: str, state: StoredDrift, notice: Message | None = None) -> bool:
+        """Keep a drift state; ``False`` if the user was erased meanwhile or a later state is there.
+
+        ``notice`` goes into the outbox of the tenant's webhook with it, or not at all.
+        """
         values = {
             "tenant": tenant,
             "user_id": user_id,
@@ -244,25 +217,29 @@ class Store:
         }
         with self.writer.begin() as connection:
             of_user = (users.c.tenant == tenant) & (users.c.user_id == user_id)
-            user = connection.execute(select(users.c.since, users.c.revision).where(of_user)).one_or_none()
+            lifetime = select(users.c.since, users.c.revision).where(of_user).with_for_update()
+            user = connection.execute(lifetime).one_or_none()
             if user is None or not user[0] <= state.revision <= user[1]:
                 return False
             of_state = (drift_states.c.tenant == tenant) & (drift_states.c.user_id == user_id)
             stored = connection.scalar(select(drift_states.c.revision).where(of_state))
             if stored is not None and stored > state.revision:
                 return False
-            connection.execute(_upsert(connection, drift_states), values)
+            connection.execute(upsert_into(connection, drift_states), values)
+            if notice is not None:
+                queue_message(connection, tenant, notice)
         return True
 
     def upsert_items(self, tenant: str, rows: Sequence[CatalogueItem]) -> int:
         """Write catalogue entries, the last one of an id winning; returns the version that holds them."""
         last_of_id = {row.item_id: row for row in rows}
         with self.writer.begin() as connection:
-            version = _advance(connection, tenant, catalogue=True)
+            version = lock_tenant(connection, tenant) + 1
+            set_version(connection, tenant, version, catalogue_version=version)
             written = {"tenant": tenant, "version": version}
-            values = [{**written, **_columns(row)} for row in last_of_id.values()]
+            values = [{**written, **column_values(row)} for row in last_of_id.values()]
             if values:
-                connection.execute(_upsert(connection, items), values)
+                connection.execute(upsert_into(connection, items), values)
         return version
 
     def delete_item(self, tenant: str, item_id: str) -> int:
@@ -280,7 +257,7 @@ class Store:
     def catalogue_since(self, tenant: str, version: int) -> tuple[int, list[CatalogueItem]]:
         """Entries written after ``version``, deleted ones included, and the version that a follower then has."""
         with self.engine.begin() as connection:
-            _, catalogue_version = _versions(connection, tenant)
+            _, catalogue_version = read_versions(connection, tenant)
             rows = connection.execute(
                 select(*_ITEM_COLUMNS)
                 .where(items.c.tenant == tenant, items.c.version > version)
@@ -289,15 +266,43 @@ class Store:
             return catalogue_version, [_catalogue_item(row) for row in rows]
 
     def add_served(self, rows: Sequence[ServedList]) -> None:
-        """Record lists that were handed out."""
-        values = [_columns(row) for row in rows]
-        for value in values:
-            del value["version"]
-        if values:
-            with self.writer.begin() as connection:
-                connection.execute(insert(served), values)
+        """Record lists that were handed out, but none that was made before its user was erased."""
+        with self.writer.begin() as connection:
+            kept: list[ServedList] = []
+            for tenant in sorted({row.tenant for row in rows}):  # in order: two replicas never wait for each other
+                lock_tenant(connection, tenant)
+                kept += _of_the_living(connection, tenant, [row for row in rows if row.tenant == tenant])
+            if kept:
+                connection.execute(insert(served), [column_values(row) for row in kept])
+
+    def add_shadows(self, rows: Sequence[ShadowList]) -> None:
+        """Add what another bundle would have shown to lists that are recorded; one that is not is passed over."""
+        with self.writer.begin() as connection:
+            for tenant in sorted({row.tenant for row in rows}):
+                lock_tenant(connection, tenant)
+            for row in rows:
+                of_request = (served.c.tenant == row.tenant) & (served.c.request_id == row.request_id)
+                connection.execute(update(served).where(of_request).values(shadow=json.dumps(row.shadow)))
+
+    def served_list(self, tenant: str, request_id: str) -> ServedList | None:
+        """The list that a request was answered with; the last one, if a client has used its request id again."""
+        with self.engine.begin() as connection:
+            return timeline.served_list(connection, tenant, request_id)
+
+    def events_page(self, tenant: str, user_id: str, after: Cursor | None, limit: int) -> EventsPage:
+        """Read the ``limit`` events that follow ``after``, or the first ones, oldest first."""
+        with self.engine.begin() as connection:
+            return timeline.events_page(connection, tenant, user_id, after, limit)
+
+    def policy_changes(self, tenant: str, user_id: str, newest: int = 1000) -> list[PolicyChange]:
+        """Read the ``newest`` lists that came under another policy than the list before, oldest first."""
+        with self.engine.begin() as connection:
+            return timeline.policy_changes(connection, tenant, user_id, newest)
 
 
+_OF_USERS: Final = sorted(  # the user first: no drift state is added without that row
+    (table for table in metadata.tables.values() if "user_id" in table.c), key=lambda table: table is not users
+)
 _ITEM_COLUMNS = (
     items.c.item_id,
     items.c.title,
@@ -305,56 +310,24 @@ _ITEM_COLUMNS = (
     items.c.categories,
     items.c.description,
     items.c.deleted,
+    items.c.available,
 )
 
 
 def _catalogue_item(row: Any) -> CatalogueItem:
-    return CatalogueItem(row[0], row[1], row[2], tuple(json.loads(row[3])), row[4], row[5])
+    return CatalogueItem(row[0], row[1], row[2], tuple(json.loads(row[3])), row[4], row[5], row[6])
 
 
-def _columns(row: StoredEvent | CatalogueItem | ServedList) -> dict[str, Any]:
-    """Column values of a record; a tuple is stored as a JSON array."""
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return {name: json.dumps(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """``INSERT`` of the dialect in use: both know ``ON CONFLICT``, the neutral one does not."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def _upsert(connection: Connection, table: Table) -> Insert:
-    statement = _insert(connection, table)
-    return statement.on_conflict_do_update(
-        index_elements=list(table.primary_key),
-        set_={column.name: statement.excluded[column.name] for column in table.c if not column.primary_key},
+def _count_events(connection: Connection, tenant: str, added: Mapping[str, int], revision: int) -> None:
+    """Take note of new events of users, some of whom may be new themselves."""
+    statement = insert_into(connection, users)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(users.primary_key),
+        set_={"revision": revision, "num_events": users.c.num_events + statement.excluded.num_events},
     )
-
-
-def _versions(connection: Connection, tenant: str) -> tuple[int, int]:
-    row = connection.execute(
-        select(versions.c.version, versions.c.catalogue_version).where(versions.c.tenant == tenant)
-    ).one_or_none()
-    return (row[0], row[1]) if row else (0, 0)
-
-
-def _advance(connection: Connection, tenant: str, *, catalogue: bool = False) -> int:
-    """Take the tenant's next version; the row stays locked until the transaction ends."""
-    first = {"tenant": tenant, "version": 1, "catalogue_version": 1 if catalogue else 0}
-    following: dict[str, Any] = {"version": versions.c.version + 1}
-    if catalogue:
-        following["catalogue_version"] = versions.c.version + 1
-    statement = _insert(connection, versions).values(first)
-    statement = statement.on_conflict_do_update(index_elements=[versions.c.tenant], set_=following)
-    return int(connection.execute(statement.returning(versions.c.version)).scalar_one())
-
-
-def _set_revision(connection: Connection, tenant: str, user_ids: list[str], revision: int) -> None:
     written = {"tenant": tenant, "since": revision, "revision": revision}
-    statement = _insert(connection, users).on_conflict_do_update(
-        index_elements=list(users.primary_key), set_={"revision": revision}
-    )
-    connection.execute(statement, [{**written, "user_id": user_id} for user_id in user_ids])
+    rows = [{**written, "user_id": user_id, "num_events": count} for user_id, count in sorted(added.items())]
+    connection.execute(statement, rows)
 
 
 def _events_by_id(connection: Connection, tenant: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
@@ -366,3 +339,21 @@ def _events_by_id(connection: Connection, tenant: str, event_ids: Iterable[str])
         statement = select(*columns).where(events.c.tenant == tenant, events.c.event_id.in_(chunk))
         found.update((row[0], StoredEvent(*row)) for row in connection.execute(statement))
     return found
+
+
+def _of_the_living(connection: Connection, tenant: str, rows: list[ServedList]) -> list[ServedList]:
+    """Lists that no erasure has overtaken.
+
+    Erasures leave no names behind, so a list from before the tenant's last erasure is kept only if its user has been
+    there ever since. An unknown user's list may be lost in this way, one at most half a second old.
+    """
+    erased_version = connection.scalar(select(versions.c.erased_version).where(versions.c.tenant == tenant)) or 0
+    doubtful = sorted({row.user_id for row in rows if row.version < erased_version})
+    since: dict[str, int] = {}
+    for start in range(0, len(doubtful), CHUNK_ROWS):
+        chunk = doubtful[start : start + CHUNK_ROWS]
+        found = select(users.c.user_id, users.c.since).where(users.c.tenant == tenant, users.c.user_id.in_(chunk))
+        since.update((user_id, first) for user_id, first in connection.execute(found))
+    return [
+        row for row in rows if row.version >= erased_version or since.get(row.user_id, row.version + 1) <= row.version
+    ]

@@ -1,22 +1,13 @@
-"""Tables of the event store, and how its database is opened.
+"""Tables of the event store, as the newest migration leaves them (see ``migrations``).
 
 Every table is keyed by tenant first. ``versions`` holds one counter per tenant that each acknowledged write advances;
 rows remember the version that wrote them, so a follower asks for 'everything after version v'.
-
-SQLite is the default: WAL, so that readers never wait for the writer; ``synchronous=FULL``, so that a commit is on the
-disk before it is acknowledged; ``secure_delete``, so that erased bytes are overwritten. The statements are plain
-SQLAlchemy Core with ``ON CONFLICT``, which PostgreSQL shares.
 """
-
-from pathlib import Path
-from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
-    Engine,
     Float,
     Index,
     Integer,
@@ -25,23 +16,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
-    insert,
-    select,
+    true,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
-from driftline.errors import ConfigError, DataError
-
-SCHEMA_VERSION: Final = 1
-LOCK_WAIT_SECONDS: Final = 10
 
 metadata = MetaData()
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
-
-schema_info = Table("schema_info", metadata, Column("version", Integer, primary_key=True))
 
 versions = Table(
     "versions",
@@ -49,6 +28,7 @@ versions = Table(
     Column("tenant", String(64), primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("catalogue_version", BigInteger, nullable=False),
+    Column("erased_version", BigInteger, nullable=False, server_default="0"),  # version of the last erasure of a user
 )
 
 events = Table(
@@ -64,6 +44,7 @@ events = Table(
     Column("value", Float(53)),
     Column("text", Text),
     Column("request_id", String(128)),
+    Column("version", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("tenant", "event_id", name="one_event_per_id"),
     Index("events_of_user", "tenant", "user_id", "timestamp", "seq"),
     sqlite_autoincrement=True,  # a number is never given twice, even after an erasure
@@ -76,6 +57,8 @@ users = Table(
     Column("user_id", String(256), primary_key=True),
     Column("since", BigInteger, nullable=False),  # version of the first write, or of the first after an erasure
     Column("revision", BigInteger, nullable=False),  # version of the last write to this user's history
+    Column("num_events", BigInteger, nullable=False, server_default="0"),
+    Column("claimed_until", Float(53), nullable=False, server_default="0"),  # some replica works out the drift state
 )
 
 drift_states = Table(
@@ -99,6 +82,7 @@ items = Table(
     Column("categories", Text, nullable=False),  # JSON array of names
     Column("description", Text, nullable=False),
     Column("deleted", Boolean, nullable=False),
+    Column("available", Boolean, nullable=False, server_default=true()),
     Column("version", BigInteger, nullable=False),
     Index("items_by_version", "tenant", "version"),
 )
@@ -114,8 +98,25 @@ served = Table(
     Column("policy", String(32), nullable=False),
     Column("bundle", String(256), nullable=False),
     Column("served_at", Float(53), nullable=False),
+    Column("version", BigInteger, nullable=False, server_default="0"),  # the store's, that the list was made from
+    Column("arm", Text, nullable=False, server_default="champion"),
+    Column("scores", Text),  # JSON array, one number per item
+    Column("shadow", Text),  # JSON: what another bundle would have shown
+    Column("reading", Text),  # JSON: how the history was read, where an explanation was asked for
     Index("served_to_user", "tenant", "user_id"),
     Index("served_by_request", "tenant", "request_id"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("configured", Text, nullable=False),  # champion of the configuration that the promotion was made over
+    Column("mode", String(16), nullable=False),
+    Column("arms", Text, nullable=False),  # serving.arms.Arms as JSON
+    Column("previous", BigInteger),  # what a rollback returns to: a promotion; 0: the configuration; empty: nothing
+    Column("promoted_at", Float(53), nullable=False),
+    Column("key_id", String(32), nullable=False),
 )
 
 api_keys = Table(
@@ -128,62 +129,54 @@ api_keys = Table(
     Column("scopes", String(64), nullable=False),  # space-separated
     Column("created_at", Float(53), nullable=False),
     Column("revoked_at", Float(53)),
+    Column("expires_at", Float(53)),  # from then on the key is closed; set by a rotation
+    Column("rate", Float(53)),  # requests per second; empty: the service's default
+    Column("burst", Integer),  # requests at once; given if and only if rate is
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),  # signing needs it as it is
+    Column("updated_at", Float(53), nullable=False),
+)
 
-def open_engine(url: str) -> Engine:
-    """Open a database, creating its tables if it is new.
+webhook_outbox = Table(
+    "webhook_outbox",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("event_id", String(64), nullable=False),  # for the receiver to tell a repetition
+    Column("user_id", String(256)),  # whom it is about, if anybody: an erasure takes it along
+    Column("body", Text, nullable=False),  # JSON, as it is signed and sent
+    Column("created_at", Float(53), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float(53), nullable=False),  # not to be sent before; moved on while somebody sends it
+    Column("fault", Text),  # why the last attempt failed
+    UniqueConstraint("event_id", name="one_message_per_id"),
+    Index("outbox_by_time", "next_at"),
+    Index("outbox_of_user", "tenant", "user_id"),
+    sqlite_autoincrement=True,
+)
 
-    Parameters
-    ----------
-    url
-        ``sqlite:////absolute/path.db``, or a PostgreSQL URL.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("at", Float(53), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("actor", String(32), nullable=False),  # key id, or cli
+    Column("action", String(32), nullable=False),
+    Column("subject", String(256), nullable=False),  # of users and items a keyed hash, never their ids
+    Column("outcome", String(16), nullable=False),
+    Index("audit_of_tenant", "tenant", "seq"),
+)
 
-    Raises
-    ------
-    ConfigError
-        If the URL cannot be read or names a database without durable storage.
-    DataError
-        If the database was written by another schema version.
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError([f"database={url!r} is not a database URL: write sqlite:////absolute/path.db"]) from error
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigError([f"database={url!r} keeps events in memory only: write sqlite:////absolute/path.db"])
-    engine = create_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    with engine.execution_options(write=True).begin() as connection:
-        metadata.create_all(connection)
-        found = connection.scalar(select(schema_info.c.version))
-        if found is None:
-            connection.execute(insert(schema_info).values(version=SCHEMA_VERSION))
-    if found not in (None, SCHEMA_VERSION):
-        raise DataError(
-            f"{parsed!r} has schema version {found}, this Driftline reads {SCHEMA_VERSION}: "
-            "use the version of Driftline that wrote it, or another database"
-        )
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {LOCK_WAIT_SECONDS * 1000}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "secure_delete = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once: a reader that turns writer half-way could find its snapshot outdated and fail."""
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+audit_secret = Table(
+    "audit_secret",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1: there is one
+    Column("secret", String(64), nullable=False),  # key of the hashes in audit.subject
+)

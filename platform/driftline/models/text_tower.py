@@ -7,6 +7,8 @@ Shape legend: M texts, T tokens, H hidden width of the language model, D width o
 """
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,37 +146,49 @@ class Tokenizer:
         )
         return Tokens(encoded["input_ids"].long(), encoded["attention_mask"].long())
 
+    def head(self, text: str, max_tokens: int) -> str:
+        """The first ``max_tokens`` tokens of a text, cleaned, as text."""
+        text = clean(text)
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text if len(spans) <= max_tokens else text[: spans[max_tokens - 1][1]]
+
 
 class TextEncoder:
-    """A tower with its tokenizer and a bounded cache by text hash: what serving and training call.
+    """A tower with its tokenizer and a bounded cache by text hash: what serving and training call, from any thread.
 
     Parameters
     ----------
     tower, tokenizer
         The trained tower and the tokenizer of its base.
     cache_texts
-        Vectors kept; the oldest leave first.
+        Vectors kept; those that were asked for longest ago leave first.
     """
 
     def __init__(self, tower: TextTower, tokenizer: Tokenizer, cache_texts: int = 100_000) -> None:
         self.tower = tower.eval()
         self.tokenizer = tokenizer
-        self._cache: dict[str, Tensor] = {}
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._cache_texts = cache_texts
+        self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str], batch_texts: int = 64) -> Tensor:
         """Vectors of texts in the given order: ``vectors_MD`` on CPU. Each distinct text is read once."""
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._cache}
-        found = {key: self._cache[key] for key in keys if key in self._cache}
+        with self._lock:
+            found = {key: self._cache[key] for key in keys if key in self._cache}
+            for key in found:
+                self._cache.move_to_end(key)
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         for chunk in by_length(list(new.items()), batch_texts):
             with torch.no_grad():
                 device = self.tower.readout_H.device
                 vectors = self.tower(self.tokenizer([text for _, text in chunk]).to(device)).float().cpu()
-            found.update(zip((key for key, _ in chunk), vectors, strict=True))
-        self._cache.update({key: found[key] for key in new})
-        while len(self._cache) > self._cache_texts:
-            del self._cache[next(iter(self._cache))]
+            # a copy of each row, or one row of the cache would keep the whole chunk alive
+            found.update((key, vector.clone()) for (key, _), vector in zip(chunk, vectors, strict=True))
+        with self._lock:
+            self._cache.update((key, found[key]) for key in new)
+            while len(self._cache) > self._cache_texts:
+                self._cache.popitem(last=False)
         return torch.stack([found[key] for key in keys]) if keys else torch.empty(0, self.tower.project.out_features)
 
 

@@ -1,5 +1,8 @@
 """Which reading of a history makes the list, given what drift detection says. Nothing is ever discarded in silence."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from driftline.config import PolicyConfig
 from driftline.drift.report import DriftReport
 from driftline.ranking.requests import Policy
@@ -36,3 +39,11 @@ def decide(config: PolicyConfig, known_events: int, report: DriftReport | None) 
         f"the whole history {1 - p_drift:.0%}"
     )
     return Policy("drifting", reason, p_drift)
+
+
+def mixture(whole_N: NDArray[np.float32], recent_N: NDArray[np.float32], weight_recent: float) -> NDArray[np.float32]:
+    """Log of ``(1 - w) p_whole + w p_recent``; the same items are impossible in both."""
+    if weight_recent >= 1.0:
+        return recent_N
+    mixed_N = np.logaddexp(whole_N + np.log1p(-weight_recent), recent_N + np.log(weight_recent))
+    return np.asarray(mixed_N, dtype=np.float32)

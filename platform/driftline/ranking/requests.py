@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from driftline.drift.report import DriftReport
+from driftline.ranking.caps import Caps
 
-PolicyName = Literal["steady", "drifting", "reset", "cold-start"]
+PolicyName = Literal["steady", "drifting", "reset", "cold-start", "popular"]
+"""'popular' is for lists that no model made."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class RankRequest:
         The stored drift state of this history, so that it is not computed again. It may lag: then its arrays are
         shorter than the history, while ``change_point`` already is an index into the history given here. ``None``
         means: work it out.
+    caps
+        At most so many items of a category in the list; see :class:`~driftline.ranking.caps.CategoryCaps`.
+    categories
+        Categories by item id, for new items and for those whose categories are not the bundle's. Only caps read them.
     """
 
     history: Sequence[str]
@@ -43,6 +49,8 @@ class RankRequest:
     new_items: Mapping[str, str] | None = None
     diversity: float | None = None
     drift: DriftReport | None = None
+    caps: Caps | None = None
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.k < 0:

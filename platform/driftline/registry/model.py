@@ -23,13 +23,19 @@ from driftline.errors import BundleError, UnknownIdError
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_text_tower
 from driftline.models.text_tower import TextEncoder, Tokenizer
+from driftline.ranking.caps import CategoryCaps, capped
 from driftline.ranking.diversity import mmr
-from driftline.ranking.policy import decide
+from driftline.ranking.filters import FieldIndex
+from driftline.ranking.policy import decide, mixture
 from driftline.ranking.requests import Policy, RankedItem, RankRequest, Recommendation
 from driftline.ranking.scoring import Scorer
 from driftline.registry.bundle import Manifest, open_bundle
 from driftline.registry.contents import Contents
+from driftline.registry.lookup import Lookup
 from driftline.sequences.batches import History
+
+POOL_PER_PLACE = 20
+"""Candidates that diversity may choose from, for each place of the list."""
 
 
 def load(path: Path | str) -> "Model":
@@ -194,7 +200,7 @@ class Model:
         )
         mixed = log_p[: len(requests)]
         for number, row in enumerate(recent):
-            mixed[row] = _mixture(mixed[row], log_p[len(requests) + number], policies[row].weight_recent)
+            mixed[row] = mixture(mixed[row], log_p[len(requests) + number], policies[row].weight_recent)
         return mixed, self.item_ids + [item for item, _ in new], policies, reports
 
     def _reports(self, requests: Sequence[RankRequest]) -> list[DriftReport | None]:
@@ -224,15 +230,36 @@ class Model:
         choice = np.flatnonzero(allowed)
         diversity = self.config.ranking.policy.diversity if request.diversity is None else request.diversity
         best = choice[np.argsort(-log_p_N[choice], kind="stable")]
-        if diversity:
-            best = best[: 20 * request.k]
-            order = mmr(log_p_N[best].astype(np.float64), self._vectors(best, ids, request), request.k, diversity)
-            best = best[order]
+        best = self._chosen(best, log_p_N, ids, request, diversity)
         texts = request.new_items or {}
         items = [
             RankedItem(ids[n], self.titles.get(ids[n]) or texts[ids[n]], float(log_p_N[n])) for n in best[: request.k]
         ]
         return Recommendation(items, policy, report, [i for i in request.history if i not in self.catalog.index])
+
+    def _chosen(
+        self,
+        best: NDArray[np.int64],
+        log_p_N: NDArray[np.float32],
+        ids: list[str],
+        request: RankRequest,
+        diversity: float,
+    ) -> NDArray[np.int64]:
+        """The list out of all candidates, best first: diversity among the best of them, limits by category in all."""
+        caps = None
+        if request.caps is not None:
+            caps = CategoryCaps([self._categories(ids[n], request) for n in best], request.caps)
+        elif not diversity:
+            return best[: request.k]
+        pool = best[: POOL_PER_PLACE * request.k] if diversity else best[:0]
+        order = mmr(log_p_N[pool].astype(np.float64), self._vectors(pool, ids, request), request.k, diversity, caps)
+        if caps is not None:
+            order += capped(range(len(pool), len(best)), request.k - len(order), caps)
+        return best[order]
+
+    def _categories(self, item_id: str, request: RankRequest) -> Sequence[str]:
+        place = self.catalog.index.get(item_id)
+        return request.categories.get(item_id, () if place is None else self.catalog.categories[place])
 
     def _vectors(self, chosen: NDArray[np.int64], ids: list[str], request: RankRequest) -> NDArray[np.float32]:
         """Item vectors for diversity."""
@@ -246,6 +273,16 @@ class Model:
                     self.text_encoder.encode(new)
                 ).numpy()
         return vectors
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Items like an item or a text, documents like a query."""
+        return Lookup(self)
+
+    @cached_property
+    def fields(self) -> FieldIndex:
+        """Categories and years of the catalogue, for business rules."""
+        return FieldIndex(self.catalog.categories, self.catalog.years)
 
     @cached_property
     def text_encoder(self) -> TextEncoder:
@@ -264,11 +301,3 @@ class Model:
     def with_contents(self, **parts: object) -> "Model":
         """The same model with some parts replaced (used while a bundle is assembled)."""
         return Model(replace(self.contents, **parts), self.manifest)  # type: ignore[arg-type]
-
-
-def _mixture(whole_N: NDArray[np.float32], recent_N: NDArray[np.float32], weight_recent: float) -> NDArray[np.float32]:
-    """Log of ``(1 - w) p_whole + w p_recent``; the same items are impossible in both."""
-    if weight_recent >= 1.0:
-        return recent_N
-    mixed_N = np.logaddexp(whole_N + np.log1p(-weight_recent), recent_N + np.log(weight_recent))
-    return np.asarray(mixed_N, dtype=np.float32)

@@ -1,32 +1,45 @@
 """From what the deployments say to the bodies of responses."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from driftline.drift.report import DriftReport
-from driftline.events.store import CatalogueItem
+from driftline.events.store import CatalogueItem, ServedList
 from driftline.ranking.requests import Policy
-from driftline.serving.calls import Assessment, Portrait, Ranking, UserView
+from driftline.registry.explanation import ItemExplanation
+from driftline.serving import telemetry
+from driftline.serving.arms import Arms
+from driftline.serving.calls import Assessment, ExplainQuestion, Portrait, Ranking, Serving, UserView
 from driftline.serving.messages.base import finite_or_none
+from driftline.serving.messages.bundles import ArmOut, BundlesOut, ConfiguredOut, PromotionOut, ReplicaOut
 from driftline.serving.messages.drift import DriftVerdictOut, EvidenceOut
+from driftline.serving.messages.explanations import ExplanationOut, ItemExplanationOut
 from driftline.serving.messages.items import ItemOut
 from driftline.serving.messages.lists import DriftOut, ListOut, PolicyOut, RankedOut
 from driftline.serving.messages.users import HistoryOut, TagOut, UserOut
+from driftline.serving.promotions import Promotion
 
 NEWEST_ITEMS = 10
 EVIDENCE_ITEMS = 5
+SAME_SCORE = 0.01
+"""Scores within this share of each other are the same: the order of sums differs between batches."""
 
 
 def ranked_list(ranking: Ranking, view: UserView | None, version: int, request_id: str) -> ListOut:
-    """Answer of recommend and rank; ``view`` is ``None`` for an inline history."""
+    """Answer of recommend and rank, which is counted; ``view`` is ``None`` for an inline history."""
     made = ranking.recommendation
+    drift = drift_of(made.drift, view, ranking.drift_used)
+    telemetry.count_list(made.policy.name, drift.status)
     return ListOut(
         request_id=request_id,
         items=[RankedOut(item_id=i.item_id, title=i.title, score=i.score) for i in made.items],
         policy=policy_of(made.policy),
-        drift=drift_of(made.drift, view, ranking.drift_used),
+        drift=drift,
         bundle=ranking.bundle,
+        degraded="popularity" if made.policy.name == "popular" else None,
         version=version,
         unknown_items=made.unknown_items,
+        unavailable_items=list(ranking.unavailable_items),
     )
 
 
@@ -90,6 +103,69 @@ def verdict(assessment: Assessment, request_id: str) -> DriftVerdictOut:
     )
 
 
+def bundles(
+    replicas: Sequence[Serving],
+    promotion: Promotion | None,
+    configured: Arms,
+    registry: dict[str, str] | None,
+    request_id: str,
+) -> BundlesOut:
+    """Answer of ``GET /v1/bundles``."""
+    return BundlesOut(
+        replicas=[
+            ReplicaOut(
+                deployment=replica.deployment,
+                arms=[ArmOut(**asdict(arm)) for arm in replica.arms],
+                promotion=replica.promotion,
+                since=replica.since,
+                swap_fault=replica.fault,
+            )
+            for replica in replicas
+        ],
+        promotion=promotion_of(promotion) if promotion else None,
+        configured=ConfiguredOut(**configured.model_dump()),
+        registry=registry,
+        request_id=request_id,
+    )
+
+
+def promotion_of(promotion: Promotion) -> PromotionOut:
+    """An entry of the log of promotions."""
+    return PromotionOut(
+        number=promotion.number,
+        mode=promotion.mode,
+        arms=ConfiguredOut(**promotion.arms.model_dump()),
+        promoted_at=promotion.promoted_at,
+        key_id=promotion.key_id,
+    )
+
+
+def explanation(served: ServedList, question: ExplainQuestion, found: Sequence[ItemExplanation]) -> ExplanationOut:
+    """Answer of ``GET /v1/explanations/{request_id}``."""
+    scores = dict(zip(served.items, served.scores or (), strict=False))
+    items = [ItemExplanationOut(served_score=scores.get(item.item_id), **asdict(item)) for item in found]
+    drifted = [
+        item.item_id
+        for item in items
+        if item.served_score is not None and abs(item.score - item.served_score) > SAME_SCORE * abs(item.served_score)
+    ]
+    lost = len(question.items) - len(found)
+    note = None
+    if drifted or lost:
+        note = f"history or catalogue have changed since: {len(drifted)} scores differ from those served, {lost} items"
+        note += " are not described any more"
+    return ExplanationOut(
+        request_id=served.request_id,
+        user_id=served.user_id,
+        served_at=served.served_at,
+        bundle=served.bundle,
+        version=served.version,
+        policy=policy_of(question.policy),
+        items=items,
+        note=note,
+    )
+
+
 def catalogue_item(item: CatalogueItem, from_bundle: bool) -> ItemOut:
     """Answer of ``GET /v1/items/{id}``."""
     return ItemOut(
@@ -98,5 +174,6 @@ def catalogue_item(item: CatalogueItem, from_bundle: bool) -> ItemOut:
         year=item.year,
         categories=list(item.categories),
         description=item.description,
+        available=item.available,
         source="bundle" if from_bundle else "catalogue",
     )

@@ -2,13 +2,17 @@
 
 Work waits in memory only, for it can be found again: a sweep asks the store whose state is missing, lags behind the
 history, or comes from another bundle than the one in force. The sweep runs at the start and then regularly, so it
-picks up what a crash, a failure of the detector or a bundle swap has left.
+picks up what a crash, a failure of the detector or a bundle swap has left. It takes a limited number of users at a
+time, and claims them for this replica; the others get other users.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
+
+from driftline.serving import telemetry
 
 logger = logging.getLogger("ray.serve")
 
@@ -28,9 +32,9 @@ class Assessments:
     assess
         Brings one user up to date.
     find_lagging
-        The sweep.
+        The sweep: some users, claimed for a while, or none.
     sweep_seconds
-        Pause between sweeps.
+        Pause after a sweep that has found nobody.
     """
 
     def __init__(
@@ -44,6 +48,11 @@ class Assessments:
         self._sweep_seconds = sweep_seconds
         self._queue: asyncio.Queue[UserKey] = asyncio.Queue()
         self._waiting: set[UserKey] = set()
+
+    @property
+    def num_waiting(self) -> int:
+        """Users whose drift state is still to be worked out."""
+        return len(self._waiting)
 
     def add(self, user: UserKey) -> None:
         """Queue a user; a user who waits already does not wait twice, and one too many is left to the sweep."""
@@ -62,15 +71,20 @@ class Assessments:
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
             try:
-                for user in await self._find_lagging():
-                    self.add(user)
+                found = await self._find_lagging()
             except Exception:
                 logger.exception("the sweep for lagging drift states failed")
                 await asyncio.sleep(retry_seconds)
                 retry_seconds = min(2 * retry_seconds, self._sweep_seconds)
                 continue
             retry_seconds = FIRST_RETRY_SECONDS
-            await asyncio.sleep(self._sweep_seconds)
+            if not found:
+                await asyncio.sleep(self._sweep_seconds)
+                continue
+            for user in found:
+                self.add(user)
+            with suppress(TimeoutError):  # by then the claims have ended, too
+                await asyncio.wait_for(self._queue.join(), self._sweep_seconds)
 
     async def _work(self) -> None:
         while True:
@@ -79,4 +93,7 @@ class Assessments:
             try:
                 await self._assess(user)
             except Exception:
+                telemetry.count_assessment("failed")
                 logger.exception("a drift state could not be worked out; the next sweep tries again")
+            finally:
+                self._queue.task_done()

@@ -7,9 +7,15 @@ from typing import Literal
 from driftline.drift.report import DriftReport
 from driftline.errors import DriftlineError
 from driftline.events.store import HistoryEvent
+from driftline.ranking.caps import Caps
+from driftline.ranking.filters import NO_RULES, ItemRules
 from driftline.ranking.requests import Policy, Recommendation
+from driftline.registry.lookup import SEARCH_WEIGHT, Found
+from driftline.serving.arms import ArmName
 
 DriftStatus = Literal["current", "stale", "none"]
+Seen = Literal["exclude", "include", "only"]
+"""What becomes of items that the history holds."""
 
 
 class VersionAheadError(DriftlineError):
@@ -17,12 +23,22 @@ class VersionAheadError(DriftlineError):
 
 
 @dataclass(frozen=True)
+class RateLimit:
+    """How many requests a key may make: ``per_second`` in the long run, ``burst`` at once."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True)
 class Principal:
-    """Who is asking: the tenant and the scopes of an API key."""
+    """Who is asking: tenant, scopes and limits of an API key; ``expires_at`` in seconds since the epoch."""
 
     tenant: str
     key_id: str
     scopes: frozenset[str]
+    limit: RateLimit | None = None
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,9 @@ class UserView:
 class RankQuestion:
     """What the Router asks the Ranker; see :class:`~driftline.ranking.requests.RankRequest` for the shared fields.
 
-    ``catalogue_version`` is the least that the Ranker must know; ``categories`` restricts the candidates.
+    ``catalogue_version`` is the least that the Ranker must know; ``only_items`` and ``rules`` restrict the candidates;
+    ``seen`` of ``None`` is the catalogue's setting, and 'include' for given candidates. ``user_id`` chooses the arm.
+    With a ``request_id`` the list will be recorded as served, and a shadow bundle makes one beside it.
     """
 
     tenant: str
@@ -73,15 +91,27 @@ class RankQuestion:
     k: int = 10
     exclude: Sequence[str] = ()
     candidates: Sequence[str] | None = None
-    categories: Sequence[str] = ()
+    only_items: Sequence[str] | None = None
+    rules: ItemRules = NO_RULES
+    seen: Seen | None = None
+    caps: Caps | None = None
     diversity: float | None = None
     drift: DriftReport | None = None
     drift_bundle: str | None = None
+    user_id: str | None = None
+    request_id: str | None = None
 
 
-def question_of(tenant: str, view: UserView) -> RankQuestion:
+def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
     """What ranking for a stored user begins with."""
-    return RankQuestion(tenant, view.catalogue_version, view.item_ids, drift=view.drift, drift_bundle=view.drift_bundle)
+    return RankQuestion(
+        tenant,
+        view.catalogue_version,
+        view.item_ids,
+        drift=view.drift,
+        drift_bundle=view.drift_bundle,
+        user_id=user_id,
+    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +121,68 @@ class Ranking:
     recommendation: Recommendation
     bundle: str
     drift_used: bool
+    arm: ArmName = "champion"
+    unavailable_items: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ExplainQuestion:
+    """What the Router asks the Ranker about a list that ``bundle`` made.
+
+    ``history`` is the one that was read then; policy, ``p_drift`` and ``change_point`` (an index into it) say how.
+    """
+
+    tenant: str
+    catalogue_version: int
+    bundle: str
+    history: Sequence[str]
+    items: Sequence[str]
+    policy: Policy
+    p_drift: float | None
+    change_point: int | None
+    keep_seen: bool
+
+
+@dataclass(frozen=True)
+class LookupQuestion:
+    """What the Router asks the Ranker about similar items and searches; see :class:`RankQuestion` for shared fields.
+
+    ``user_id`` without a ``history`` only chooses the arm.
+    """
+
+    tenant: str
+    catalogue_version: int
+    item_id: str | None = None
+    text: str | None = None
+    by_words: bool = False
+    k: int = 10
+    exclude: Sequence[str] = ()
+    only_items: Sequence[str] | None = None
+    rules: ItemRules = NO_RULES
+    seen: Seen | None = None
+    history: Sequence[str] | None = None
+    drift: DriftReport | None = None
+    drift_bundle: str | None = None
+    user_id: str | None = None
+    weight: float = SEARCH_WEIGHT
+
+
+@dataclass(frozen=True)
+class LookupAnswer:
+    """The Ranker's answer; ``known`` is false if the question's item is in no catalogue."""
+
+    found: Sequence[Found]
+    bundle: str
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class RerankAnswer:
+    """Relevance of each document, and how many tokens of one the bundle's text tower can read."""
+
+    relevance: Sequence[float]
+    bundle: str
+    max_tokens: int
 
 
 @dataclass(frozen=True)
@@ -112,3 +204,35 @@ class Assessment:
     bundle: str
     titles: list[str]
     """``[n]`` title of each event's item, or its id."""
+
+
+@dataclass(frozen=True)
+class ArmServed:
+    """A bundle that a replica holds, and the share of the users that it is for."""
+
+    arm: ArmName
+    bundle: str
+    path: str
+    weight: float
+    shadow: bool = False
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What one replica answers with.
+
+    Parameters
+    ----------
+    promotion
+        Number of the promotion that asked for it; ``None``: it is configured.
+    since
+        Seconds since the epoch.
+    fault
+        Why it is not what was asked for.
+    """
+
+    deployment: Literal["Ranker", "DriftDetector"]
+    arms: list[ArmServed]
+    promotion: int | None
+    since: float
+    fault: str | None

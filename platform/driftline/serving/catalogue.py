@@ -24,16 +24,23 @@ class TenantCatalogue:
         What the text tower reads, by item id.
     deleted
         Ids of items that must not be shown.
+    unavailable
+        Ids of items that cannot be had at present: they are in no list, but histories may hold them.
     """
 
     version: int = 0
     entries: dict[str, CatalogueItem] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    unavailable: set[str] = field(default_factory=set)
 
     def apply(self, version: int, changes: list[CatalogueItem]) -> None:
         """Take in what was written since :attr:`version`."""
         for item in changes:
+            if item.available:
+                self.unavailable.discard(item.item_id)
+            else:
+                self.unavailable.add(item.item_id)
             if item.deleted:
                 self.entries.pop(item.item_id, None)
                 self.texts.pop(item.item_id, None)

@@ -1,12 +1,18 @@
-"""DriftDetector: drift reports of histories, in batches. It keeps nothing between requests."""
+"""DriftDetector: drift reports of histories by the champion, in batches. It keeps nothing between requests."""
 
 import asyncio
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from driftline.registry.model import Model
-from driftline.serving.calls import Assessment
-from driftline.serving.loaded_model import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, BundleConfig, LoadedModel, sample_history
+from driftline.serving import telemetry
+from driftline.serving.calls import Assessment, Serving
+from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
+from driftline.serving.promotions import Promotion
 
 
 class DriftDetector:
@@ -15,37 +21,50 @@ class DriftDetector:
     Parameters
     ----------
     torch_threads
-        See :class:`~driftline.serving.loaded_model.LoadedModel`.
+        See :class:`~driftline.serving.loaded_arms.LoadedArms`.
     """
 
     def __init__(self, torch_threads: int) -> None:
-        self._loaded = LoadedModel(_warm_up, torch_threads)
+        async def find_promotion(champion: str) -> Promotion | None:
+            found: Promotion | None = await user_state().promotion.remote(champion)
+            return found
 
-    async def reconfigure(self, config: BundleConfig) -> None:
-        """Swap the bundle."""
-        await self._loaded.load(config["bundle"])
+        @cache
+        def user_state() -> DeploymentHandle[Any]:
+            """By its name: UserState holds a handle of this deployment already, and bindings cannot go round."""
+            return serve.get_deployment_handle("UserState")
+
+        self._loaded = LoadedArms(_warm_up, torch_threads, find_promotion, with_challenger=False)
+
+    async def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Take in what is configured (see :class:`~driftline.serving.arms.Arms`); swaps without a restart."""
+        await self._loaded.configure(config)
 
     def check_health(self) -> None:
-        """Fail if no bundle is loaded."""
-        assert self._loaded.model
+        """Fail if no bundle is loaded, and show which: a gauge that is not set again and again disappears."""
+        telemetry.show_bundles(self._loaded.in_force.bundles)
 
     async def bundle(self) -> str:
         """Id of the bundle in force."""
-        return self._loaded.model.version
+        return self._loaded.in_force.champion.version
 
     async def swap_fault(self) -> str | None:
         """Why the bundle in force is not the one that was asked for; ``None`` if it is."""
         return self._loaded.fault
 
+    async def serving(self) -> Serving:
+        """What this replica answers with."""
+        return self._loaded.serving("DriftDetector")
+
     async def assess(self, history: list[str]) -> Assessment | None:
         """Drift report of one history of item ids, oldest first; ``None`` if the bundle has no drift part."""
-        if self._loaded.model.detector is None:
-            return None
         return await self._assess(history)
 
     @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
-    async def _assess(self, histories: list[list[str]]) -> list[Assessment]:
-        model = self._loaded.model
+    async def _assess(self, histories: list[list[str]]) -> list[Assessment | None]:
+        model = self._loaded.in_force.champion
+        if model.detector is None:
+            return [None] * len(histories)
         reports = await asyncio.to_thread(model.drift_batch, histories)
         return [
             Assessment(report, model.version, [model.titles.get(item_id, item_id) for item_id in history])

@@ -1,11 +1,11 @@
 """Bodies of ``POST /v1/events``: a JSON array, or one JSON object per line. A bad row is rejected, the others go on."""
 
-import json
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from driftline.events.store import Status, StoredEvent
+from driftline.serving.json_text import JsonFault, parse_json
 from driftline.serving.messages.events import EventIn, EventStatus
 from driftline.serving.problems import Problem, json_pointer
 
@@ -23,16 +23,16 @@ def parse_events(body: bytes, media_type: str, max_rows: int) -> list[StoredEven
     Raises
     ------
     Problem
-        400 if the body is not JSON or not UTF-8, 413 if it has too many rows, 422 if it is no array.
+        400 if the body is not JSON that requests may hold, 413 if it has too many rows, 422 if it is no array.
     """
     if media_type == NDJSON:
         lines = [line for line in body.split(b"\n") if line.strip()]
         _check_count(len(lines), max_rows)
         return [_parse_line(line) for line in lines]
     try:
-        rows = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not JSON in UTF-8: {_brief(error)}") from error
+        rows = parse_json(body)
+    except JsonFault as error:
+        raise Problem(400, f"the body is not JSON: {error}") from error
     if not isinstance(rows, list):
         fault = {"detail": f"the body must be an array of events, or {NDJSON}", "pointer": ""}
         raise Problem(422, "1 fault in the request; see errors", errors=[fault])
@@ -60,9 +60,9 @@ def _check_count(num_rows: int, max_rows: int) -> None:
 
 def _parse_line(line: bytes) -> StoredEvent | EventStatus:
     try:
-        row = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        return EventStatus(event_id=None, status="rejected", reason=f"not JSON in UTF-8: {_brief(error)}")
+        row = parse_json(line)
+    except JsonFault as error:
+        return EventStatus(event_id=None, status="rejected", reason=f"not JSON: {error}")
     return _parse_row(row)
 
 
@@ -81,9 +81,3 @@ def _parse_row(row: Any) -> StoredEvent | EventStatus:
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
     return f"{json_pointer(location)}: {message.removeprefix('Value error, ')}"
-
-
-def _brief(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error)[:200]

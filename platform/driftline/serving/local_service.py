@@ -1,20 +1,21 @@
 """The service as processes of this machine: started, awaited, and ended by their own process ids."""
 
+import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import httpx
-import yaml
 
+import driftline
 from driftline.errors import DriftlineError
+from driftline.serving.ingress import Ingress, free_port
 
 READY_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 30.0
@@ -26,7 +27,7 @@ class ServiceError(DriftlineError, RuntimeError):
 
 @dataclass
 class LocalService:
-    """``serve run serve/app.yaml`` on a free port, with an SQLite database of its own; a context manager.
+    """``driftline serve`` on a free port, with an SQLite database of its own; a context manager.
 
     Parameters
     ----------
@@ -34,16 +35,19 @@ class LocalService:
         What is served.
     folder
         Where database and log go.
-    root
-        The repository's root, where ``serve/app.yaml`` lies.
     tell
         Called about once a second while the service starts, with seconds passed.
+    ingress
+        See :mod:`driftline.serving.ingress`.
+    settings
+        Of the service, by name.
     """
 
     bundle: Path
     folder: Path
-    root: Path
     tell: Callable[[float], None] = lambda seconds: None
+    ingress: Ingress = "haproxy"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     url: str = field(init=False, default="")
     process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
@@ -62,7 +66,7 @@ class LocalService:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log.open("wb") as log:
-            self.process = self._start(self._config(port), log)
+            self.process = self._start(port, log)
         try:
             self._wait()
         except BaseException:
@@ -92,22 +96,19 @@ class LocalService:
                 process.kill()
         self.process = None
 
-    def _config(self, port: int) -> Path:
-        """``serve/app.yaml`` with this service's port, bundle and database."""
-        config: dict[str, Any] = yaml.safe_load((self.root / "serve" / "app.yaml").read_text(encoding="utf-8"))
-        config["http_options"]["port"] = port
-        config["applications"][0]["args"] = {"bundle": str(self.bundle), "database": self.database}
-        path = self.folder / "app.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return path
+    def _command(self, port: int) -> list[str]:
+        command = [sys.executable, "-m", "driftline.cli", "serve", "--bundle", str(self.bundle), "--port", str(port)]
+        command += ["--ingress", self.ingress]
+        for name, value in {"database": self.database, **self.settings}.items():
+            command += ["--set", f"{name}={json.dumps(value)}"]
+        return command
 
-    def _start(self, config: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ)
-        environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "local"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, ["platform", environment.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
+    def _start(self, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        source = str(Path(driftline.__file__).resolve().parents[1])
+        paths = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "local", "PYTHONPATH": paths}
         return subprocess.Popen(
-            command, cwd=self.root, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            self._command(port), env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
     def _wait(self) -> None:
@@ -132,14 +133,6 @@ class LocalService:
 
     def _last_lines(self, count: int = 15) -> str:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _family(pid: int) -> list[Any]:

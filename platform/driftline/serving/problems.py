@@ -10,7 +10,10 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from driftline.errors import DatabaseError
 from driftline.serving.calls import VersionAheadError
+from driftline.serving.promotions import PromotionError
+from driftline.serving.webhooks import WebhookUrlError
 
 TITLES = {
     400: "Malformed request",
@@ -18,10 +21,14 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Body not received in time",
     409: "Conflict",
     413: "Body too large",
+    414: "Path too long",
     415: "Unsupported media type",
     422: "Invalid request",
+    429: "Rate limit exceeded",
+    431: "Headers too large",
     500: "Internal error",
     501: "Not available",
     503: "Overloaded or not ready",
@@ -108,8 +115,12 @@ def as_problem(error: BaseException) -> Problem | None:
         return validation_problem(error.errors())
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), headers=error.headers)
-    if isinstance(error, VersionAheadError):
+    if isinstance(error, VersionAheadError | PromotionError):
         return Problem(409, str(error))
+    if isinstance(error, WebhookUrlError):
+        return Problem(422, "1 fault in the request; see errors", errors=[{"detail": str(error), "pointer": "/url"}])
+    if isinstance(error, DatabaseError):
+        return overloaded("the database cannot be reached, is locked, or is full: try again")
     if isinstance(error, TimeoutError):
         return Problem(504, "the deployment that does this work did not answer in time: try again")
     if isinstance(error, BackPressureError):

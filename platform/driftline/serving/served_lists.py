@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from driftline.events.store import ServedList
+from driftline.errors import DatabaseError
+from driftline.events.store import ServedList, ShadowList
+from driftline.serving import telemetry
 
 logger = logging.getLogger("ray.serve")
 
@@ -25,45 +27,64 @@ class ServedLists:
     Parameters
     ----------
     write
-        Hands lists to the writer thread. It must queue them there before it first gives way, so that an erasure
-        that is asked for later also runs later.
+        Puts lists into the store, which leaves out those that an erasure has overtaken.
+    write_shadows
+        The same for what a shadow bundle would have shown, of lists that are written already.
     """
 
-    def __init__(self, write: Callable[[list[ServedList]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[list[ServedList]], Awaitable[None]],
+        write_shadows: Callable[[list[ShadowList]], Awaitable[None]],
+    ) -> None:
         self._write = write
+        self._write_shadows = write_shadows
+        self._shadows: list[ShadowList] = []
+        self._due_shadows: list[ShadowList] = []
         self._waiting: deque[ServedList] = deque()
-        self._erased_at: dict[tuple[str, str], float] = {}
         self.num_dropped = 0
 
+    @property
+    def num_waiting(self) -> int:
+        """Lists that are not on the disk yet."""
+        return len(self._waiting)
+
     def add(self, row: ServedList) -> None:
-        """Queue a list, unless its user was erased after it was made."""
-        if row.version < self._erased_at.get((row.tenant, row.user_id), 0):
-            return
+        """Queue a list."""
         if len(self._waiting) >= MAX_WAITING:
             self.num_dropped += 1
+            telemetry.count_dropped("served")
             if self.num_dropped % 1000 == 1:
                 logger.warning("served lists are dropped: the writer is behind", extra={"dropped": self.num_dropped})
             return
         self._waiting.append(row)
 
-    def forget(self, tenant: str, user_id: str, version: float) -> None:
-        """Drop what waits for a user, and what may still come from answers made before ``version``."""
-        self._waiting = deque(row for row in self._waiting if (row.tenant, row.user_id) != (tenant, user_id))
-        self._erased_at[tenant, user_id] = version
+    def add_shadows(self, rows: list[ShadowList]) -> None:
+        """Queue what a shadow bundle would have shown.
 
-    def expire(self, tenant: str, user_id: str) -> None:
-        """Forget an erasure that no answer under way can be older than."""
-        self._erased_at.pop((tenant, user_id), None)
+        It waits for the flush after the next one: by then the lists themselves are written, whichever replica has them.
+        """
+        self._shadows += rows[: MAX_WAITING - len(self._shadows)]
 
     async def flush(self) -> None:
-        """Write everything that waits."""
+        """Write everything that waits; while the database cannot be used, it goes on waiting."""
         if self._waiting:
             rows = list(self._waiting)
             self._waiting.clear()
-            await self._write(rows)
+            try:
+                await self._write(rows)
+            except DatabaseError:
+                later = list(self._waiting)
+                self._waiting.clear()
+                for row in [*rows, *later]:
+                    self.add(row)
+                raise
+        due, self._due_shadows, self._shadows = self._due_shadows, self._shadows, []
+        if due:
+            await self._write_shadows(due)
 
     async def run(self) -> None:
-        """Flush for ever; a failed write is logged and its lists are lost."""
+        """Flush for ever; a failed write is logged."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:

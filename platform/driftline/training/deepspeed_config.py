@@ -45,6 +45,7 @@ def deepspeed_dict(
                 "weight_decay": training.weight_decay,
                 # Without this DeepSpeed compiles an Adam of its own: a silent minute, and on a GPU it needs nvcc.
                 "torch_adam": True,
+                "fused": True,
             },
         },
         "scheduler": _schedule(training, learning_rate, steps),
@@ -104,6 +105,8 @@ def initialize(module: nn.Module, config: dict[str, Any]) -> Any:
     engine, *_ = deepspeed.initialize(
         model=module, model_parameters=parameters, config=config, dist_init_required=False
     )
+    if engine.dp_world_size == 1 and config["zero_optimization"]["stage"] == 0:
+        engine.enable_backward_allreduce = False  # there is nobody to add gradients to
     remember_gradient_norm(engine)
     return engine
 

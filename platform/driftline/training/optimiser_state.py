@@ -60,7 +60,7 @@ def restore(engine: Any, moments: Weights, steps_done: int) -> None:
     owned = flat if flat is not None else [p for group in optimiser.param_groups for p in group["params"]]
     for parameter in owned:
         zeros = {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in MOMENTS}
-        optimiser.state[parameter] = {"step": moments["step"].clone(), **zeros}
+        optimiser.state[parameter] = {"step": moments["step"].to(parameter.device, copy=True), **zeros}
     link = getattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state", None)
     if link is not None:  # ZeRO 1 and 2 find a parameter's moments through links that the first step would make
         link()

@@ -19,11 +19,29 @@ def tracking_uri(config: Config) -> str:
 
 def mlflow_client(config: Config) -> Any:
     """A client of :func:`tracking_uri` that tells nobody else that it runs."""
+    return _client(tracking_uri(config))
+
+
+def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow
 
-    return mlflow.MlflowClient(tracking_uri(config))
+    return mlflow.MlflowClient(uri)
+
+
+def aliased_bundles(uri: str, model_name: str) -> dict[str, str]:
+    """Directory of the bundle behind each alias of a registered model; empty if nothing was ever registered."""
+    from mlflow.exceptions import MlflowException
+
+    client = _client(uri)
+    try:
+        aliases: dict[str, str] = client.get_registered_model(model_name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {alias: str(client.get_model_version(model_name, version).source) for alias, version in aliases.items()}
 
 
 class Registry:

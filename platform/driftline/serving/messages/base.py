@@ -20,11 +20,14 @@ def _storable(text: str) -> str:
 
 
 Storable = AfterValidator(_storable)
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"\S"), Storable]
-Line = Annotated[str, StringConstraints(max_length=1_000), Storable]
-Prose = Annotated[str, StringConstraints(max_length=20_000), Storable]
+# The patterns of the schema say in the OpenAPI document what Storable checks, with a better message, in bodies.
+_NO_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+_NOT_BLANK = Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"\S"), Storable, _NOT_BLANK]
+Line = Annotated[str, StringConstraints(max_length=1_000), Storable, _NO_NUL]
+Prose = Annotated[str, StringConstraints(max_length=20_000), Storable, _NO_NUL]
 Seconds = Annotated[float, Field(gt=-LATEST_SECONDS, lt=LATEST_SECONDS, description="seconds since the epoch, UTC")]
-Version = Annotated[int, Field(ge=0, lt=2**63)]
+Version = Annotated[int, Field(ge=0, lt=2**53)]  # what JSON numbers hold exactly everywhere
 
 
 class Body(BaseModel):

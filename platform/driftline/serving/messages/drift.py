@@ -2,13 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftline.serving.messages.base import MAX_HISTORY, Body, Id
 
 
 class DriftIn(Body):
     """Ask whether a history changed; nothing is stored."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"history": ["50", "181", "172", "402", "739"]}]})
 
     history: list[Id] = Field(min_length=1, max_length=MAX_HISTORY, description="item ids, oldest first")
 

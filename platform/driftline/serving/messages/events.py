@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from driftline.events.schema import EVENT_TYPES
 from driftline.serving.messages.base import Body, Id, Prose, Seconds, Storable
@@ -13,6 +13,21 @@ assert get_args(EventType) == EVENT_TYPES
 
 class EventIn(Body):
     """One event; ``event_id`` is the producer's and makes a retry harmless."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_id": "ada-0",
+                    "user_id": "ada",
+                    "item_id": "7",
+                    "type": "rating",
+                    "value": 5,
+                    "timestamp": 893286638,
+                }
+            ]
+        }
+    )
 
     event_id: Id
     user_id: Id

@@ -5,18 +5,36 @@ from fastapi.routing import APIRoute
 
 from driftline.serving.auth import Needs
 from driftline.serving.backends import Backends
+from driftline.serving.bundle_source import BundleSource
 from driftline.serving.envelope import DOCUMENTS, PROBES
-from driftline.serving.routes import drift, events, items, lists, probes, users
+from driftline.serving.routes import (
+    bundles,
+    drift,
+    events,
+    explanations,
+    items,
+    lists,
+    lookups,
+    probes,
+    timeline,
+    users,
+    webhook,
+)
 
 
-def add_routes(app: FastAPI, backends: Backends, max_event_rows: int) -> None:
+def add_routes(app: FastAPI, backends: Backends, max_event_rows: int, source: BundleSource) -> None:
     """Add every endpoint to the application, then make sure that none is open by omission."""
     probes.add(app, backends)
     events.add(app, backends, max_event_rows)
     items.add(app, backends)
+    timeline.add(app, backends)  # before users, whose ids may hold slashes
     users.add(app, backends)
     lists.add(app, backends)
+    lookups.add(app, backends)
     drift.add(app, backends)
+    webhook.add(app, backends)
+    explanations.add(app, backends)
+    bundles.add(app, backends, source)
     check_scopes(app)
 
 
@@ -27,7 +45,7 @@ def check_scopes(app: FastAPI) -> None:
         if path in PROBES | DOCUMENTS:
             continue
         if not isinstance(route, APIRoute) or route_scope(route) is None:
-            raise RuntimeError(f"route {path!r} names no scope: give it a parameter of type Reader or Writer")
+            raise RuntimeError(f"route {path!r} names no scope: give it a parameter of type Reader, Writer or Admin")
 
 
 def route_scope(route: APIRoute) -> str | None:

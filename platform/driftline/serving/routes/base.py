@@ -1,18 +1,14 @@
-"""What all routes share: the scope that each needs, and the errors that each may answer with."""
+"""What all routes share: the scope that each needs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Path
 
 from driftline.serving.auth import Needs
 from driftline.serving.calls import Principal
-from driftline.serving.messages.base import Id, ProblemOut
+from driftline.serving.messages.base import Id
 
 Reader = Annotated[Principal, Depends(Needs("read"))]
 Writer = Annotated[Principal, Depends(Needs("write"))]
+Admin = Annotated[Principal, Depends(Needs("admin"))]
 PathId = Annotated[Id, Path()]
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemOut, "content": {"application/problem+json": {}}}
-    for status in (400, 401, 403, 404, 409, 413, 415, 422, 503, 504)
-}

@@ -1,6 +1,7 @@
 """``/v1/events``."""
 
 import asyncio
+import json
 
 from fastapi import FastAPI, Request
 
@@ -11,15 +12,21 @@ from driftline.serving.ingestion import NDJSON, merge_statuses, parse_events
 from driftline.serving.messages.events import EventIn, EventsOut, EventStatus
 from driftline.serving.routes.base import Writer
 
+_ROW = {"anyOf": [EventIn.model_json_schema(), {"description": "anything else is rejected in its place in the answer"}]}
+_EXAMPLE = EventIn.model_json_schema()["examples"][0]
 EVENT_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"type": "array", "items": EventIn.model_json_schema()}},
-            NDJSON: {"schema": {"type": "string", "description": "one event as a JSON object per line"}},
+            "application/json": {"schema": {"type": "array", "items": _ROW}, "example": [_EXAMPLE]},
+            NDJSON: {
+                "schema": {"description": "one event as a JSON object per line"},
+                "example": json.dumps(_EXAMPLE) + "\n",
+            },
         },
     }
 }
+"""Rows are judged one by one, so the schema of the whole body takes any array."""
 
 
 def add(app: FastAPI, backends: Backends, max_event_rows: int) -> None:

@@ -42,8 +42,11 @@ def add(app: FastAPI, backends: Backends) -> None:
     @app.delete("/v1/items/{item_id:path}")
     async def delete_item(request: Request, item_id: PathId, key: Writer) -> WrittenOut:
         """Take an item out of every list; deleting it again is harmless."""
-        return await write(request, key.tenant, [CatalogueItem(item_id, title="", deleted=True)])
+        version = await backends.ask(backends.user_state, "delete_item", key.tenant, item_id, key.key_id)
+        return WrittenOut(version=version, request_id=request.state.request_id)
 
 
 def _entry(item_id: str, body: ItemIn) -> CatalogueItem:
-    return CatalogueItem(item_id, body.title, body.year, tuple(body.categories), body.description)
+    return CatalogueItem(
+        item_id, body.title, body.year, tuple(body.categories), body.description, available=body.available
+    )

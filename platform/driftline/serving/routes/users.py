@@ -18,11 +18,11 @@ def add(app: FastAPI, backends: Backends) -> None:
         view: UserView = await backends.ask(backends.user_state, "read_user", key.tenant, user_id, None)
         if not view.known:
             raise Problem(404, "there is no such user: a user begins with the first event")
-        portrait = await backends.ask(backends.ranker, "portray", question_of(key.tenant, view))
+        portrait = await backends.ask(backends.ranker, "portray", question_of(key.tenant, user_id, view))
         return answers.user_profile(user_id, view, portrait, request.state.request_id)
 
     @app.delete("/v1/users/{user_id:path}")
     async def delete_user(request: Request, user_id: PathId, key: Writer) -> WrittenOut:
         """Erase history, drift state and served lists; deleting a user again is harmless."""
-        version = await backends.ask(backends.user_state, "erase_user", key.tenant, user_id)
+        version = await backends.ask(backends.user_state, "erase_user", key.tenant, user_id, key.key_id)
         return WrittenOut(version=version, request_id=request.state.request_id)

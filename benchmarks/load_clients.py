@@ -1,0 +1,83 @@
+"""HTTP load by programs that are not Python, so that the client is not the bottleneck: wrk and hey.
+
+Both are Debian packages: ``apt-get install wrk hey``.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftline.errors import DriftlineError
+
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a client saw; latencies in milliseconds."""
+
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+def wrk(url: str, key: str, bodies: list[str], folder: Path, concurrency: int, seconds: int) -> Load:
+    """As many requests as ``concurrency`` connections can make, one after another, with random bodies.
+
+    Raises
+    ------
+    DriftlineError
+        If wrk is not installed, or says what cannot be read.
+    """
+    script = folder / "post.lua"
+    script.write_text(
+        'wrk.method = "POST"\n'
+        'wrk.headers["Content-Type"] = "application/json"\n'
+        f'wrk.headers["Authorization"] = "Bearer {key}"\n'
+        f"local bodies = {{{', '.join(json.dumps(body) for body in bodies)}}}\n"
+        "local at = 0\n"
+        "request = function()\n  at = at % #bodies + 1\n  return wrk.format(nil, nil, nil, bodies[at])\nend\n"
+    )
+    said = _run(["wrk", "-t1", f"-c{concurrency}", f"-d{seconds}s", "--latency", "-s", str(script), url])
+    shares = {int(share): _ms(value) for share, value in re.findall(r"^\s+(50|99)%\s+(\S+)$", said, re.MULTILINE)}
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    if rate is None or set(shares) != {50, 99}:
+        raise DriftlineError(f"wrk said what cannot be read:\n{said}")
+    return Load(float(rate[1]), shares[50], shares[99], int(bad[1]) if bad else 0)
+
+
+def hey(url: str, key: str, body: str, per_s: float, seconds: int, connections: int = 8) -> Load:
+    """A steady rate of requests.
+
+    Raises
+    ------
+    DriftlineError
+        As :func:`wrk`.
+    """
+    pace = ["-z", f"{seconds}s", "-c", str(connections), "-q", f"{per_s / connections:.4f}"]
+    request = ["-m", "POST", "-d", body, "-T", "application/json", "-H", f"Authorization: Bearer {key}"]
+    said = _run(["hey", *pace, *request, "-o", "csv", url])
+    rows = [line.split(",") for line in said.splitlines()[1:] if line]
+    if not rows:
+        raise DriftlineError(f"hey said what cannot be read:\n{said}")
+    times = sorted(float(row[0]) * 1000 for row in rows)
+    failed = sum(row[6] != "200" for row in rows)
+    return Load(len(rows) / seconds, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
+
+
+def _run(command: list[str]) -> str:
+    if shutil.which(command[0]) is None:
+        raise DriftlineError(f"{command[0]} is not installed: apt-get install {command[0]}")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _ms(value: str) -> float:
+    match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", value)
+    if match is None:
+        raise DriftlineError(f"wrk gave a time that cannot be read: {value!r}")
+    return float(match[1]) * _UNITS[match[2]]
