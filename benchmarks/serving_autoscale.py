@@ -21,9 +21,9 @@ from rich.console import Console
 
 from driftline.cli import run_job
 from driftline.evaluation.provenance import provenance
-from driftline.events.store import Store
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
+from driftline.state.store import Store
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PHASES = ((20, 1), (100, 48), (120, 1))

@@ -30,9 +30,9 @@ import driftline
 from driftline.cli import run_job
 from driftline.client import Client, ClientError, Event, RetryPolicy
 from driftline.evaluation.provenance import provenance
-from driftline.events.store import Store
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
+from driftline.state.store import Store
 
 RESULTS = Path(__file__).resolve().parent / "results" / "serving-chaos.json"
 TENANTS = ("acme", "other")

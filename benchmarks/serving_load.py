@@ -29,11 +29,11 @@ from rich.console import Console
 import driftline
 from driftline.cli import run_job
 from driftline.evaluation.provenance import provenance
-from driftline.events.store import Store
 from driftline.serving.calls import question_of
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
 from driftline.serving.user_state import view_of
+from driftline.state.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "serving-load.json"

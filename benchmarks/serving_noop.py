@@ -17,7 +17,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from driftline.serving.app import AppArgs, deployment_options
-from driftline.serving.serve_cli import become_serve
+from driftline.serving.commands.serve import become_serve
 
 
 class Sizes(BaseModel):

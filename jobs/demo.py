@@ -15,12 +15,12 @@ from rich.console import Console
 import driftline
 from driftline.cli import run_job
 from driftline.config import load_config
-from driftline.events.store import Store
 from driftline.samples import fetch_all
 from driftline.sequences.dataset import load_dataset
 from driftline.serving.demo import Steps, plot_visits, show_pair, show_visits, visit_all
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
+from driftline.state.store import Store
 from driftline.terminal import working
 
 ROOT = Path(__file__).resolve().parent.parent

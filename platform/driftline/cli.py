@@ -15,7 +15,10 @@ from rich.console import Console
 
 from driftline import __version__
 from driftline.errors import DriftlineError
-from driftline.serving import compare_cli, keys_cli, serve_cli, state_cli
+from driftline.serving.commands import compare as compare_cli
+from driftline.serving.commands import keys as keys_cli
+from driftline.serving.commands import serve as serve_cli
+from driftline.serving.commands import state as state_cli
 from driftline.terminal import working
 
 # Before torch is imported: Driftline spreads work over processes and threads of its own, and two OpenMP pools that spin

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import yaml
 
-from driftline.events.store import Store
 from driftline.serving.app import AppArgs
 from driftline.serving.keys import create_key
+from driftline.state.store import Store
 from tests.postgres import PostgresMissingError, PostgresServer
 from tests.waiting import wait_for
 

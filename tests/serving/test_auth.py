@@ -4,10 +4,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from driftline.events.store import Store
 from driftline.serving.calls import RateLimit
+from driftline.serving.http.routes import check_scopes
 from driftline.serving.keys import create_key, revoke_key
-from driftline.serving.routes import check_scopes
+from driftline.state.store import Store
 from tests.serving.conftest import Service, event, visit
 from tests.waiting import wait_for
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from driftline.events.store import ServedList, Store
 from driftline.serving.arms import share_of
+from driftline.state.store import ServedList, Store
 from tests.serving.conftest import Service, application, deploy, settled, visit
 from tests.serving.test_operations import renamed
 from tests.waiting import wait_for

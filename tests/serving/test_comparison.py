@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from driftline.cli import app
-from driftline.events.store import ServedList, ShadowList, Store, StoredEvent
 from driftline.serving.comparison import Period, compare
+from driftline.state.store import ServedList, ShadowList, Store, StoredEvent
 
 
 @pytest.fixture

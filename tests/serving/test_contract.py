@@ -7,8 +7,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from driftline.events.store import Store
-from driftline.events.store_schema import served
+from driftline.state.store import Store
+from driftline.state.tables import served
 from tests.serving.conftest import Service, event, settled, visit
 from tests.waiting import wait_for
 

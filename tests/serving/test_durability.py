@@ -13,8 +13,8 @@ import psutil
 import pytest
 import yaml
 
-from driftline.events.store import Store
 from driftline.serving.keys import create_key
+from driftline.state.store import Store
 from tests.serving.conftest import event, free_port, settled
 from tests.waiting import wait_for
 

@@ -8,11 +8,11 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from driftline.serving import tracing
-from driftline.serving.auth import Authenticator
 from driftline.serving.calls import Principal
-from driftline.serving.envelope import MAX_HEADER_BYTES, MAX_TARGET_BYTES, Envelope
-from driftline.serving.json_text import MAX_DEPTH, JsonFault, parse_json
-from driftline.serving.rate_limit import RateLimiter
+from driftline.serving.http.auth import Authenticator
+from driftline.serving.http.envelope import MAX_HEADER_BYTES, MAX_TARGET_BYTES, Envelope
+from driftline.serving.http.json_text import MAX_DEPTH, JsonFault, parse_json
+from driftline.serving.http.rate_limit import RateLimiter
 
 KEY = f"dl_{'0' * 12}_{'A' * 43}"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -1,10 +1,10 @@
 """Popular items in the place of a list that no Ranker made."""
 
-from driftline.events.store import CatalogueItem
 from driftline.ranking.filters import ItemRules
 from driftline.serving.calls import RankQuestion
 from driftline.serving.catalogue import TenantCatalogue
-from driftline.serving.fallback import Popular, popular_list
+from driftline.serving.http.fallback import Popular, popular_list
+from driftline.state.store import CatalogueItem
 
 POPULAR = Popular(
     "b-1",

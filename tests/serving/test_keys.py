@@ -8,13 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from driftline.errors import ConfigError, UnknownIdError
-from driftline.events.store import Store
 from driftline.serving import audit
 from driftline.serving.calls import Principal, RateLimit
+from driftline.serving.commands.keys import app as keys_app
+from driftline.serving.http.problems import Problem
+from driftline.serving.http.rate_limit import MAX_BUCKETS, RateLimiter
 from driftline.serving.keys import create_key, find_principal, list_keys, parse_key, revoke_key, rotate_key
-from driftline.serving.keys_cli import app as keys_app
-from driftline.serving.problems import Problem
-from driftline.serving.rate_limit import MAX_BUCKETS, RateLimiter
+from driftline.state.store import Store
 
 
 @pytest.fixture

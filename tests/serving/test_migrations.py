@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from driftline.errors import DataError
-from driftline.events.store import CatalogueItem, Store, StoredDrift, StoredEvent
-from driftline.events.store_schema import metadata
+from driftline.state.store import CatalogueItem, Store, StoredDrift, StoredEvent
+from driftline.state.tables import metadata
 
 FIRST_SCHEMA = """
 CREATE TABLE schema_info (version INTEGER NOT NULL, PRIMARY KEY (version));

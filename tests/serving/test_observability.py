@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from driftline.events.store import Store
 from driftline.serving.calls import RateLimit
 from driftline.serving.keys import create_key
 from driftline.serving.telemetry import METRICS, Refusal
+from driftline.state.store import Store
 from tests.serving.conftest import Service, settled, visit
 from tests.waiting import wait_for
 

@@ -9,7 +9,15 @@ import pytest
 
 from driftline.drift.report import DriftReport
 from driftline.errors import DatabaseError
-from driftline.events.store import (
+from driftline.ranking.profile import interest_tags
+from driftline.serving.assessments import Assessments, UserKey
+from driftline.serving.catalogue import CatalogueFollower
+from driftline.serving.http.ingestion import NDJSON, merge_statuses, parse_events
+from driftline.serving.http.messages.events import EventStatus
+from driftline.serving.http.problems import Problem, json_pointer
+from driftline.serving.served_lists import MAX_WAITING, ServedLists
+from driftline.serving.user_state import view_of
+from driftline.state.store import (
     CatalogueItem,
     HistoryEvent,
     ServedList,
@@ -18,14 +26,6 @@ from driftline.events.store import (
     StoredEvent,
     UserSnapshot,
 )
-from driftline.ranking.profile import interest_tags
-from driftline.serving.assessments import Assessments, UserKey
-from driftline.serving.catalogue import CatalogueFollower
-from driftline.serving.ingestion import NDJSON, merge_statuses, parse_events
-from driftline.serving.messages.events import EventStatus
-from driftline.serving.problems import Problem, json_pointer
-from driftline.serving.served_lists import MAX_WAITING, ServedLists
-from driftline.serving.user_state import view_of
 
 GOOD = {"event_id": "e1", "user_id": "u", "item_id": "i", "type": "view", "timestamp": 1}
 

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from driftline.errors import ConfigError, DatabaseError
-from driftline.events.database import reaching_database
-from driftline.events.store import Store, StoredEvent
 from driftline.serving.app import AppArgs, build_app
-from driftline.serving.problems import as_problem
+from driftline.serving.http.problems import as_problem
+from driftline.state.database import reaching_database
+from driftline.state.store import Store, StoredEvent
 from tests.postgres import PostgresServer
 
 

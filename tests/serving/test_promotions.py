@@ -12,12 +12,12 @@ import pytest
 from pydantic import ValidationError
 
 from driftline.errors import BundleError
-from driftline.events.store import ServedList, ShadowList, Store
 from driftline.serving import audit
 from driftline.serving.arms import Arms, share_of
 from driftline.serving.bundle_source import BundleSource
 from driftline.serving.loaded_arms import InForce
 from driftline.serving.promotions import Change, Mode, PromotionError, find_promotion, promote
+from driftline.state.store import ServedList, ShadowList, Store
 
 CONFIGURED = Arms(champion="/b/a")
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from driftline.events.store import CatalogueItem
 from driftline.ranking.filters import ItemRules
 from driftline.registry.model import Model
 from driftline.serving.calls import LookupQuestion, RankQuestion
 from driftline.serving.catalogue import TenantCatalogue
 from driftline.serving.rank_request import lookup_request, rank_request
+from driftline.state.store import CatalogueItem
 from tests.registry.parts import ITEMS, config_of, contents_of
 from tests.tiny import write_base
 

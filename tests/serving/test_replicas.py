@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import select
 
 from driftline.errors import DatabaseError
-from driftline.events.store import ServedList, Store, StoredEvent
-from driftline.events.store_schema import served
 from driftline.serving.drift_detector import DriftDetector
+from driftline.serving.http.problems import as_problem
 from driftline.serving.notices import PopulationBand
-from driftline.serving.problems import as_problem
 from driftline.serving.user_state import UserState
+from driftline.state.store import ServedList, Store, StoredEvent
+from driftline.state.tables import served
 from tests.postgres import PostgresServer
 from tests.serving.conftest import Service
 from tests.waiting import wait_for

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
-from driftline.events import retention
-from driftline.events.retention import expire
-from driftline.events.store import ServedList, Store, StoredDrift, StoredEvent
-from driftline.events.store_schema import drift_states, served
+from driftline.state import retention
+from driftline.state.retention import expire
+from driftline.state.store import ServedList, Store, StoredDrift, StoredEvent
+from driftline.state.tables import drift_states, served
 
 
 @pytest.fixture

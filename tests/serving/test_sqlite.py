@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from driftline.events import database as opening
-from driftline.events.store import ServedList, Store, StoredDrift, StoredEvent
+from driftline.state import database as opening
+from driftline.state.store import ServedList, Store, StoredDrift, StoredEvent
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import inspect, select, text
 
 from driftline.errors import ConfigError
-from driftline.events.store import CatalogueItem, PolicyChange, ServedList, Store, StoredDrift, StoredEvent
-from driftline.events.store_schema import served
+from driftline.state.store import CatalogueItem, PolicyChange, ServedList, Store, StoredDrift, StoredEvent
+from driftline.state.tables import served
 
 ADA, BOB = ("acme", "ada"), ("acme", "bob")
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from driftline.drift.report import DriftReport
-from driftline.events.records import EventsPage, HistoryEvent, PolicyChange, StoredEvent
 from driftline.serving.calls import Assessment, UserView
-from driftline.serving.cursors import PATTERN, read_cursor, write_cursor
-from driftline.serving.timelines import change_points, timeline
+from driftline.serving.http.cursors import PATTERN, read_cursor, write_cursor
+from driftline.serving.http.timelines import change_points, timeline
+from driftline.state.records import EventsPage, HistoryEvent, PolicyChange, StoredEvent
 
 HISTORY = [HistoryEvent(f"e{n}", f"i{n}", "view", 10.0 + n) for n in range(6)]
 REPORT = DriftReport(

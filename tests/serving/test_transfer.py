@@ -11,12 +11,12 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from driftline.errors import DataError
-from driftline.events import transfer
-from driftline.events.store import CatalogueItem, ServedList, Store, StoredDrift, StoredEvent
-from driftline.events.store_schema import metadata
-from driftline.events.transfer import TABLES, export_state, import_state
+from driftline.serving.commands.state import app
 from driftline.serving.keys import create_key, parse_key
-from driftline.serving.state_cli import app
+from driftline.state import transfer
+from driftline.state.store import CatalogueItem, ServedList, Store, StoredDrift, StoredEvent
+from driftline.state.tables import metadata
+from driftline.state.transfer import TABLES, export_state, import_state
 from tests.postgres import PostgresServer
 
 

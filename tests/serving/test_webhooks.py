@@ -11,9 +11,9 @@ import pytest
 
 from driftline.client import verify_webhook
 from driftline.drift.report import DriftReport
-from driftline.events.records import HistoryEvent, StoredDrift, StoredEvent
-from driftline.events.store import Store
-from driftline.events.webhooks import (
+from driftline.serving.notices import Population, PopulationBand, drift_notice
+from driftline.serving.webhooks import Deliveries, WebhookUrlError, check_url, pinned, signature
+from driftline.state.outbox import (
     Message,
     add_message,
     claim_messages,
@@ -23,8 +23,8 @@ from driftline.events.webhooks import (
     remove_messages,
     set_webhook,
 )
-from driftline.serving.notices import Population, PopulationBand, drift_notice
-from driftline.serving.webhooks import Deliveries, WebhookUrlError, check_url, pinned, signature
+from driftline.state.records import HistoryEvent, StoredDrift, StoredEvent
+from driftline.state.store import Store
 from tests.client.flaky import flaky, reply
 from tests.serving.conftest import Service, settled, visit
 from tests.waiting import wait_for

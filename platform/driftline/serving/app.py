@@ -16,9 +16,9 @@ from driftline.registry.bundle import open_bundle
 from driftline.serving.bundle_source import BundleSource, default_registry
 from driftline.serving.calls import RateLimit
 from driftline.serving.drift_detector import DriftDetector
+from driftline.serving.http.router import HttpSettings, Router
 from driftline.serving.notices import PopulationBand
 from driftline.serving.ranker import Ranker
-from driftline.serving.router import HttpSettings, Router
 from driftline.serving.user_state import UserState
 
 

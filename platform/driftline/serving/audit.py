@@ -16,8 +16,8 @@ from typing import Final, Literal
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from driftline.events.store import Store
-from driftline.events.store_schema import audit, audit_secret
+from driftline.state.store import Store
+from driftline.state.tables import audit, audit_secret
 
 Action = Literal[
     "key.create",

@@ -6,12 +6,12 @@ from typing import Literal
 
 from driftline.drift.report import DriftReport
 from driftline.errors import DriftlineError
-from driftline.events.store import HistoryEvent
 from driftline.ranking.caps import Caps
 from driftline.ranking.filters import NO_RULES, ItemRules
 from driftline.ranking.requests import Policy, Recommendation
 from driftline.registry.lookup import SEARCH_WEIGHT, Found
 from driftline.serving.arms import ArmName
+from driftline.state.store import HistoryEvent
 
 DriftStatus = Literal["current", "stale", "none"]
 Seen = Literal["exclude", "include", "only"]

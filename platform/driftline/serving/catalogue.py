@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from driftline.catalog.text import compose, display_title
-from driftline.events.store import CatalogueItem
+from driftline.state.store import CatalogueItem
 
 FetchSince = Callable[[str, int], Awaitable[tuple[int, list[CatalogueItem]]]]
 

@@ -17,8 +17,8 @@ from sqlalchemy import Select, select
 from driftline.evaluation.bootstrap import Interval, user_bootstrap
 from driftline.evaluation.list_agreement import overlap, rank_correlation
 from driftline.evaluation.proportions import Rate, clustered_rate, difference
-from driftline.events.store import Store
-from driftline.events.store_schema import events, served
+from driftline.state.store import Store
+from driftline.state.tables import events, served
 
 Group = tuple[str, str]
 """Arm and bundle."""

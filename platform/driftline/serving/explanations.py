@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from driftline.drift.report import DriftReport
-from driftline.events.store import ServedList
 from driftline.ranking.requests import Policy, RankRequest
 from driftline.registry.explanation import ItemExplanation, explain
 from driftline.registry.model import Model
 from driftline.serving.calls import ExplainQuestion, Ranking, UserView
 from driftline.serving.catalogue import TenantCatalogue
+from driftline.state.store import ServedList
 
 
 class Explanations:

@@ -17,10 +17,10 @@ from typing import Any, Final, Literal, get_args
 from sqlalchemy import Connection, insert, select, update
 
 from driftline.errors import ConfigError, UnknownIdError
-from driftline.events.store import Store
-from driftline.events.store_schema import api_keys
 from driftline.serving import audit
 from driftline.serving.calls import Principal, RateLimit
+from driftline.state.store import Store
+from driftline.state.tables import api_keys
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from driftline.drift.report import DriftReport
-from driftline.events.records import HistoryEvent, StoredDrift
-from driftline.events.webhooks import Message
+from driftline.state.outbox import Message
+from driftline.state.records import HistoryEvent, StoredDrift
 
 NEW_REGIME_EVENTS: Final = 10
 """A change point that moves by fewer events is the same change, seen more clearly."""

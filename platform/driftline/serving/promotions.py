@@ -14,10 +14,10 @@ from typing import Literal
 from sqlalchemy import Connection, insert, select
 
 from driftline.errors import DriftlineError
-from driftline.events.store import Store
-from driftline.events.store_schema import promotions
 from driftline.serving.arms import Arms
 from driftline.serving.audit import Deed, write
+from driftline.state.store import Store
+from driftline.state.tables import promotions
 
 Mode = Literal["champion", "challenger", "shadow", "rollback"]
 _CONFIGURED = 0

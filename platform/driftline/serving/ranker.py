@@ -11,7 +11,6 @@ import numpy as np
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from driftline.events.store import CatalogueItem, ShadowList
 from driftline.ranking.profile import interest_tags
 from driftline.ranking.requests import RankedItem, RankRequest, Recommendation
 from driftline.registry.explanation import ItemExplanation
@@ -31,12 +30,13 @@ from driftline.serving.calls import (
 )
 from driftline.serving.catalogue import CatalogueFollower, TenantCatalogue
 from driftline.serving.explanations import Explanations
-from driftline.serving.fallback import Popular
+from driftline.serving.http.fallback import Popular
 from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
 from driftline.serving.lookups import Lookups, relevance
 from driftline.serving.promotions import Promotion
 from driftline.serving.rank_request import categories_of, rank_request
 from driftline.serving.shadow import ShadowLists
+from driftline.state.store import CatalogueItem, ShadowList
 
 logger = logging.getLogger("ray.serve")
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from driftline.errors import DatabaseError
-from driftline.events.store import ServedList, ShadowList
 from driftline.serving import telemetry
+from driftline.state.store import ServedList, ShadowList
 
 logger = logging.getLogger("ray.serve")
 

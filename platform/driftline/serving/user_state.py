@@ -19,10 +19,21 @@ from typing import Any, TypeVar
 from ray.serve.handle import DeploymentHandle
 
 from driftline.drift.report import DriftReport
-from driftline.events import webhooks
-from driftline.events.database import reaching_database
-from driftline.events.retention import expire
-from driftline.events.store import (
+from driftline.serving import telemetry
+from driftline.serving.arms import Arms
+from driftline.serving.assessments import Assessments, UserKey
+from driftline.serving.audit import Deed, recorded
+from driftline.serving.calls import Assessment, DriftStatus, Principal, UserView, VersionAheadError
+from driftline.serving.keys import find_principal
+from driftline.serving.notices import Population, PopulationBand, drift_notice
+from driftline.serving.promotions import Change, Promotion, find_promotion, promote
+from driftline.serving.served_lists import FLUSH_SECONDS, ServedLists
+from driftline.serving.webhooks import LEASE_SECONDS, SENT_AT_ONCE, Deliveries, check_url
+from driftline.state import outbox as webhooks
+from driftline.state.database import reaching_database
+from driftline.state.outbox import Webhook
+from driftline.state.retention import expire
+from driftline.state.store import (
     Appended,
     CatalogueItem,
     Cursor,
@@ -35,17 +46,6 @@ from driftline.events.store import (
     StoredEvent,
     UserSnapshot,
 )
-from driftline.events.webhooks import Webhook
-from driftline.serving import telemetry
-from driftline.serving.arms import Arms
-from driftline.serving.assessments import Assessments, UserKey
-from driftline.serving.audit import Deed, recorded
-from driftline.serving.calls import Assessment, DriftStatus, Principal, UserView, VersionAheadError
-from driftline.serving.keys import find_principal
-from driftline.serving.notices import Population, PopulationBand, drift_notice
-from driftline.serving.promotions import Change, Promotion, find_promotion, promote
-from driftline.serving.served_lists import FLUSH_SECONDS, ServedLists
-from driftline.serving.webhooks import LEASE_SECONDS, SENT_AT_ONCE, Deliveries, check_url
 
 logger = logging.getLogger("ray.serve")
 R = TypeVar("R")

@@ -18,8 +18,8 @@ from typing import Final
 import httpx
 
 from driftline.errors import DriftlineError
-from driftline.events.webhooks import Delivery
 from driftline.serving import telemetry
+from driftline.state.outbox import Delivery
 
 logger = logging.getLogger("ray.serve")
 
@@ -115,7 +115,7 @@ class Deliveries:
     Parameters
     ----------
     claim, remove, postpone
-        The outbox; see :mod:`driftline.events.webhooks`.
+        The outbox; see :mod:`driftline.state.outbox`.
     internal
         See :func:`check_url`.
     """

@@ -1,0 +1,1 @@
+"""Subcommands of ``driftline`` that concern the service."""

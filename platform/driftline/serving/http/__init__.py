@@ -1,0 +1,1 @@
+"""The HTTP side: the Router, what surrounds every request, routes and messages."""

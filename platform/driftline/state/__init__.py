@@ -1,0 +1,1 @@
+"""What the service remembers, in one database: events, catalogue, drift states, served lists, keys, promotions."""
