@@ -128,6 +128,7 @@ def service(ray_cluster: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPa
         max_body_bytes=200_000,
         max_event_rows=500,
         internal_webhooks=True,
+        rank_seconds=60.0,  # on a busy machine nobody is to be given popular items instead
     )
     deploy(application(args))
     running = Service(f"http://127.0.0.1:{port}", database, args)
