@@ -200,7 +200,8 @@ def test_a_method_that_a_longer_path_lacks_is_not_taken_for_an_id_with_a_slash(c
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"Bearer \x80", b"a" * 4_000, b"Bearer dl_x_y", b"a b\tc"])
 def test_hostile_credentials_are_refused(service: Service, value: bytes) -> None:
     with httpx.Client(base_url=service.url, timeout=30) as anyone:
-        is_refused(anyone.get("/v1/users/u", headers=[(b"Authorization", value)]))
+        refused = anyone.get("/v1/users/u", headers=[(b"Authorization", value)])
+    assert (refused.status_code, refused.json()["status"]) == (401, 401)
 
 
 @pytest.mark.parametrize("value", [b"a" * 4_000, b"a b\tc", "ключ".encode()])

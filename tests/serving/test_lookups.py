@@ -11,6 +11,13 @@ import pytest
 
 from tests.serving.conftest import Service, settled, visit
 
+
+@pytest.fixture
+def client(service: Service) -> httpx.Client:
+    """Of a tenant whose catalogue no other test has added to."""
+    return service.client("lookups")
+
+
 pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
 
 WESTERN = [f"i{n}" for n in range(12)]
