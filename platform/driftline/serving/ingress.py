@@ -20,11 +20,12 @@ def environment(ingress: Ingress, folder: Path) -> dict[str, str]:
     ----------
     folder
         For HAProxy's configuration and socket. They and its ports have fixed places by default, so that a second
-        service on a machine would take over the first one's proxy.
+        service on a machine would take over the first one's proxy. Its path must be short (29 characters): Serve adds
+        a node id of 56, and the path of a Unix socket ends at about 100.
     """
     if ingress == "python":
         return {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
-    place = folder.resolve() / "haproxy"
+    place = folder.resolve()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

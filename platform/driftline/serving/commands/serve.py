@@ -53,7 +53,8 @@ def become_serve(import_path: str, args: dict[str, Any], host: str, port: int, i
         "logging_config": {"encoding": "JSON", "enable_access_log": False},  # paths hold user ids
         "applications": [{"name": "driftline", "route_prefix": "/", "import_path": import_path, "args": args}],
     }
-    folder = Path(tempfile.mkdtemp(prefix="driftline-serve-"))  # `serve run` reads it, so it must outlive this process
+    # It outlives this process, for `serve run` reads it; and its path must be short (see `environment`)
+    folder = Path(tempfile.mkdtemp(prefix="driftline-", dir="/tmp"))
     path = folder / "app.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     variables = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"} | os.environ | environment(ingress, folder)
