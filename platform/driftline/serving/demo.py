@@ -68,7 +68,7 @@ class Steps:
         spent = ", ".join(f"{name} {end - began:.0f} s" for (name, began), end in zip(self._times, ends, strict=True))
         self._console.rule("[bold]Done")
         self._console.print(f"{now - self._started:.0f} s in all: {spent}", highlight=False)
-        self._console.print(f"\nThe bundle: {bundle}\nServe it:   DRIFTLINE_BUNDLE={bundle} serve run serve/app.yaml",
+        self._console.print(f"\nThe bundle: {bundle}\nServe it:   driftline serve --bundle {bundle}",
                             highlight=False, soft_wrap=True)  # fmt: skip
 
 
