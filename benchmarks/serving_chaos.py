@@ -150,7 +150,7 @@ def _killed(service: LocalService, key: str, deployment: str, console: Console) 
             made = httpx.post(f"{service.url}/v1/recommend", json={"user_id": "user-0"}, headers=headers, timeout=30)
             if ready and made.status_code == 200 and made.json()["degraded"] is None:
                 break
-        except httpx.TransportError:
+        except httpx.TransportError:  # still down: that is what is being timed
             continue
     seconds = time.monotonic() - started
     console.print(f"{deployment} was back after {seconds:.1f} s")

@@ -5,7 +5,7 @@ PYTHONPATH=platform python -m benchmarks.sweep_efficiency
 A grid of learning rates x LoRA ranks is trained twice by the same code and seeds: every point to its end, and under
 ASHA. The claim: ASHA's best NDCG@10 is within 1 % of the grid's best, for at most 40 % of its epochs.
 
-What is trained is small, so that 2 x 24 trials take a quarter of an hour on two cores: MovieLens-100K (943 validation
+What is trained is small, so that 2 x 24 trials take half an hour on two cores: MovieLens-100K (943 validation
 targets), read by the frozen layers of a tiny random Llama (tests/tiny.py) through LoRA (`encoder.kind: llm`), so that
 the rank decides how much of the reader can be learnt. Figures of such a model say nothing about recommendation; they
 say how ASHA spends epochs. (Synthetic users will not do: once their three tastes are learnt, all that is left to tell

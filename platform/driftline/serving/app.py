@@ -56,6 +56,7 @@ class AppArgs(BaseModel):
     internal_webhooks: bool = False
     """Whether webhooks may lead into the operator's own network, and by plain http to this machine."""
     router_replicas: int = Field(1, ge=1)
+    """Processes that speak HTTP; they share each key's rate."""
     max_model_replicas: int = Field(2, ge=1)
     """Upper bound of each of Ranker and DriftDetector; the lower is 1, for loading a model takes long."""
     target_ongoing_requests: float | None = Field(None, gt=0)
@@ -68,6 +69,7 @@ class AppArgs(BaseModel):
     num_cpus: float = Field(0.2, gt=0)
     """Logical CPUs that each replica claims. Fractions, so that the whole application fits a machine with two."""
     torch_threads: int = Field(1, ge=1)
+    """Threads of one arithmetic operation; several replicas share the cores of a machine."""
     max_ongoing_requests: int = Field(64, ge=1)
     """Requests that a replica works on at once."""
     max_queued_requests: int = Field(256, ge=0)
@@ -81,7 +83,9 @@ class AppArgs(BaseModel):
     sweep_seconds: float = Field(60.0, gt=0)
     """Pause between two searches for drift states that lag."""
     max_body_bytes: int = Field(4 * 1024**2, ge=1024)
+    """A larger body gets 413."""
     max_event_rows: int = Field(10_000, ge=1)
+    """More events in one request get 413."""
     body_seconds: float = Field(20.0, gt=0)
     """A body that takes longer to arrive gets 408."""
     remember_key_seconds: float = Field(5.0, ge=0)

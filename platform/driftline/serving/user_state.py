@@ -29,7 +29,7 @@ from driftline.serving.notices import Population, PopulationBand, drift_notice
 from driftline.serving.promotions import Change, Promotion, find_promotion, promote
 from driftline.serving.served_lists import FLUSH_SECONDS, ServedLists
 from driftline.serving.webhooks import LEASE_SECONDS, SENT_AT_ONCE, Deliveries, check_url
-from driftline.state import outbox as webhooks
+from driftline.state import outbox
 from driftline.state.database import reaching_database
 from driftline.state.outbox import Webhook
 from driftline.state.retention import expire
@@ -100,9 +100,9 @@ class UserState:
         self._population = Population(band)
         self._internal_webhooks = internal_webhooks
         self._deliveries = Deliveries(
-            lambda: self._write(webhooks.claim_messages, self._store, LEASE_SECONDS, SENT_AT_ONCE),
-            lambda seqs: self._write(webhooks.remove_messages, self._store, seqs),
-            lambda *failed: self._write(webhooks.postpone_message, self._store, *failed),
+            lambda: self._write(outbox.claim_messages, self._store, LEASE_SECONDS, SENT_AT_ONCE),
+            lambda seqs: self._write(outbox.remove_messages, self._store, seqs),
+            lambda *failed: self._write(outbox.postpone_message, self._store, *failed),
             internal_webhooks,
         )
         self._log_salt = secrets.token_bytes(16)
@@ -231,20 +231,18 @@ class UserState:
             If nothing is sent there.
         """
         deed = Deed(tenant, actor, "webhook.set", check_url(url, self._internal_webhooks).host)
-        webhook: Webhook = await self._write(
-            self._recorded, deed, webhooks.set_webhook, self._store, tenant, url, secret
-        )
+        webhook: Webhook = await self._write(self._recorded, deed, outbox.set_webhook, self._store, tenant, url, secret)
         self._deliveries.wake()
         return webhook
 
     async def webhook(self, tenant: str) -> Webhook | None:
         """Where a tenant is told of changes."""
-        return await self._read(webhooks.find_webhook, self._store, tenant)
+        return await self._read(outbox.find_webhook, self._store, tenant)
 
     async def delete_webhook(self, tenant: str, actor: str) -> None:
         """Tell a tenant nothing any more."""
         deed = Deed(tenant, actor, "webhook.delete", "")
-        await self._write(self._recorded, deed, webhooks.delete_webhook, self._store, tenant)
+        await self._write(self._recorded, deed, outbox.delete_webhook, self._store, tenant)
 
     async def _find_lagging(self) -> list[UserKey]:
         bundle: str = await asyncio.wait_for(_answer(self._detector.bundle.remote()), ASSESSMENT_SECONDS)
@@ -279,7 +277,7 @@ class UserState:
         telemetry.show_drifting_share(tenant, share)
         if message is not None:
             logger.warning("the share of drifting users left its band", extra={"tenant": tenant, "share": share})
-            await self._write(webhooks.add_message, self._store, tenant, message)
+            await self._write(outbox.add_message, self._store, tenant, message)
 
     async def _expire(self, seconds: float) -> None:
         """Remove what is older than so many seconds, now and then, letting other writes in between the steps."""
