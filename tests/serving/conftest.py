@@ -1,7 +1,6 @@
 """A running service: every deployment, over real HTTP, on a free port of the suite's Ray cluster."""
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,43 +11,14 @@ import pytest
 import yaml
 
 from driftline.serving.app import AppArgs
+from driftline.serving.ingress import free_port
 from driftline.serving.keys import create_key
 from driftline.state.store import Store
-from tests.postgres import PostgresMissingError, PostgresServer
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0
 START_SECONDS = 240.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server; without one, tests that need it are skipped, except where they must run."""
-    try:
-        server = PostgresServer()
-    except PostgresMissingError as error:
-        if os.environ.get("DRIFTLINE_REQUIRE_POSTGRES") == "1":
-            raise
-        pytest.skip(str(error))
-    yield server
-    server.remove()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state' / 'events.db'}"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @dataclass

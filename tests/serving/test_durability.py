@@ -13,9 +13,10 @@ import psutil
 import pytest
 import yaml
 
+from driftline.serving.ingress import free_port
 from driftline.serving.keys import create_key
 from driftline.state.store import Store
-from tests.serving.conftest import event, free_port, settled
+from tests.serving.conftest import event, settled
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -45,7 +45,7 @@ def deepspeed_dict(
                 "weight_decay": training.weight_decay,
                 # Without this DeepSpeed compiles an Adam of its own: a silent minute, and on a GPU it needs nvcc.
                 "torch_adam": True,
-                "fused": True,  # one pass over each tensor: a twentieth of a small model's step (docs/log.md)
+                "fused": True,  # one pass over each tensor; docs/log.md has what it saves
             },
         },
         "scheduler": _schedule(training, learning_rate, steps),
