@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_only_what_is_certain_is_attributed(store: Store) -> None:
     )
     store.append_events("beta", [an_event("u2", "r2-1")])
     assert {arm.arm: arm.rate.hits for arm in compare(store, Period()).arms} == {"champion": 4, "challenger": 1}
+
+
+def test_lists_that_no_model_made_count_for_no_bundle(store: Store) -> None:
+    before = compare(store, Period())
+    store.add_served([replace(a_list("u0", "degraded"), policy="popular")])
+    store.append_events("acme", [an_event("u0", "degraded")])
+    assert compare(store, Period()) == before
 
 
 def test_a_period_narrows_tenant_time_and_type(store: Store) -> None:

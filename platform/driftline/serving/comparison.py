@@ -1,7 +1,7 @@
 """What came of the lists that each bundle served, and how a shadow bundle's lists differ from those served.
 
 An event is attributed to a list if it carries the list's ``request_id``, is of the same tenant and user, and its item
-is in the list. Nothing is guessed from times.
+is in the list. Nothing is guessed from times. Lists of popular items, served while no Ranker answered, are nobody's.
 """
 
 import json
@@ -137,7 +137,7 @@ def _all_equal(names: Sequence[str]) -> Any:
 
 
 def _of(period: Period) -> list[Any]:
-    bounds = [served.c.served_at >= period.since]
+    bounds = [served.c.served_at >= period.since, served.c.policy != "popular"]
     if math.isfinite(period.until):
         bounds.append(served.c.served_at < period.until)
     if period.tenant is not None:
