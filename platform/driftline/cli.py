@@ -15,10 +15,7 @@ from rich.console import Console
 
 from driftline import __version__
 from driftline.errors import DriftlineError
-from driftline.serving.commands import compare as compare_cli
-from driftline.serving.commands import keys as keys_cli
-from driftline.serving.commands import serve as serve_cli
-from driftline.serving.commands import state as state_cli
+from driftline.serving.commands import compare, keys, serve, state
 from driftline.terminal import working
 
 # Before torch is imported: Driftline spreads work over processes and threads of its own, and two OpenMP pools that spin
@@ -35,11 +32,11 @@ app = typer.Typer(
 )
 
 
-app.add_typer(keys_cli.app, name="keys")
-app.add_typer(state_cli.app, name="state")
-app.command(epilog="Example: driftline compare --since 2026-01-31 --type click --type purchase")(compare_cli.compare)
+app.add_typer(keys.app, name="keys")
+app.add_typer(state.app, name="state")
+app.command(epilog="Example: driftline compare --since 2026-01-31 --type click --type purchase")(compare.compare)
 app.command(epilog="Example: driftline serve --bundle ~/.driftline/bundles/NAME --set max_model_replicas=4")(
-    serve_cli.serve
+    serve.serve
 )
 
 

@@ -1,6 +1,6 @@
 """The event store: events, catalogue changes, drift states and served lists of every tenant.
 
-One `Store` is one database (see ``database`` and ``store_schema``). All methods are synchronous, safe to call from many
+One `Store` is one database (see ``database`` and ``tables``). All methods are synchronous, safe to call from many
 threads and processes, and one transaction each: when a method returns, what it wrote is on the disk.
 
 Order of a history: ``(timestamp, arrival)``. An event that arrives late takes its place by its own timestamp; events
