@@ -32,7 +32,7 @@ from driftline.evaluation.provenance import provenance
 from driftline.serving.calls import question_of
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
-from driftline.serving.user_state import view_of
+from driftline.serving.user_views import view_of
 from driftline.state.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """A service that does nothing, in the same topology as Driftline's: what the platform itself costs.
 
 Router, UserState and Ranker are three deployments that pass bytes of the sizes that Driftline passes for
-``/v1/recommend``: a view from UserState, a question to Ranker, a list back, and a record of it behind the answer.
+``/v1/recommend``: a view from UserState, a question to Ranker, a list back, and records of lists behind the answers.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from driftline.serving.app import AppArgs, deployment_options
 from driftline.serving.commands.serve import become_serve
+from driftline.serving.http.served_records import GATHER_SECONDS
 
 
 class Sizes(BaseModel):
@@ -43,8 +44,8 @@ class State:
         """Bytes as many as a view has."""
         return self._view
 
-    async def record(self, row: bytes) -> None:
-        """Take a record."""
+    async def record(self, rows: list[bytes]) -> None:
+        """Take records."""
 
 
 class Model:
@@ -64,8 +65,9 @@ class Front:
 
     def __init__(self, state: DeploymentHandle[Any], model: DeploymentHandle[Any], sizes: Sizes) -> None:
         self._state, self._model = state, model
-        self._question, self._answer, self._record = b"q" * sizes.question, b"a" * sizes.answer, b"s" * sizes.record
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._question, self._answer, self._served = b"q" * sizes.question, b"a" * sizes.answer, b"s" * sizes.record
+        self._waiting: list[bytes] = []
+        self._telling: asyncio.Future[None] | None = None
 
     @http.get("/readyz")
     async def ready(self) -> dict[str, str]:
@@ -80,13 +82,15 @@ class Front:
         await request.body()
         await self._state.read.remote("user")
         await self._model.rank.remote(self._question)
-        told = asyncio.ensure_future(self._tell())
-        self._under_way.add(told)
-        told.add_done_callback(self._under_way.discard)
+        self._waiting.append(self._served)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._tell())
         return Response(self._answer, media_type="application/json")
 
     async def _tell(self) -> None:
-        await self._state.record.remote(self._record)
+        await asyncio.sleep(GATHER_SECONDS)
+        rows, self._waiting = self._waiting, []
+        await self._state.record.remote(rows)
 
 
 def build(sizes: Sizes) -> Application:

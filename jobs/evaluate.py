@@ -31,7 +31,7 @@ def main(
     dump: Annotated[Path | None, typer.Option(help="Parquet file: one row per target and model.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file with every figure; default beside the bundle.")] = None,
 ) -> None:
-    """Rank every held-out target with the model and with popularity, ease-recency and markov."""
+    """Rank every held-out target with the model and with the untrained models of its bundle."""
     console = Console()
     model = driftline.load(bundle)
     results = [_measure(model, name, console) for name in _protocols(protocol or [model.config.protocol])]
@@ -75,7 +75,7 @@ def _measure(model: Model, protocol: str, console: Console) -> ProtocolResult:
     if DRIFT_EVERY_EVENTS[protocol] > 1:
         note += f" Drift states are worked out every {DRIFT_EVERY_EVENTS[protocol]} events of a user."
     console.print(table(result, note))
-    for baseline in ("ease-recency", "markov"):
+    for baseline in (f"{tables.item_item}-recency", "markov"):
         gain = result.paired("driftline", baseline, "NDCG@10")
         console.print(f"NDCG@10, driftline minus {baseline}, paired by target: {gain}", highlight=False)
     return result

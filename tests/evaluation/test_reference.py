@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from driftline.config import parse_config
 from driftline.evaluation.protocols import ScoreFunction, evaluate
-from driftline.models.collaborative import CollaborativeTables, binary_weights, item_knn
+from driftline.models.collaborative import CollaborativeTables, binary_weights, weighted_rows
+from driftline.models.item_knn import item_knn
 from driftline.samples import home
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import load_dataset
@@ -26,10 +27,10 @@ def test_untrained_models_score_what_the_reference_says(protocol: str) -> None:
     sequences = [history.items for history in dataset.histories(dataset.split.train).values()]
     num_items = len(dataset.catalog)
     tables = CollaborativeTables.fit(sequences, num_items)
-    neighbours_NN = item_knn(sequences, num_items)
+    neighbours_csr = item_knn(sequences, num_items)
 
     def knn(histories: Sequence[History]) -> NDArray[np.float32]:
-        return binary_weights([history.items for history in histories], num_items) @ neighbours_NN
+        return weighted_rows(binary_weights([history.items for history in histories]), neighbours_csr)
 
     def from_table(name: str) -> ScoreFunction:
         return lambda histories: tables.score(name, [history.items for history in histories])

@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from driftline.models.collaborative import (
     CollaborativeTables,
     binary_weights,
     ease,
-    item_factors,
-    item_knn,
     markov,
     popularity,
     recency_weights,
+    weighted_rows,
 )
+from driftline.models.item_factors import item_factors
+from driftline.models.item_knn import item_knn
 
 
 def sequences(*histories: list[int]) -> list[np.ndarray]:
@@ -51,67 +53,112 @@ def test_ease_counts_a_repeated_item_once() -> None:
 
 def test_markov_weighs_pairs_by_distance() -> None:
     """0 1 2 and 0 2: from 0 to 1 weighs 1, from 0 to 2 1/2 + 1, from 1 to 2 1; then over sqrt(2.5) and sqrt(1)."""
-    weights = markov(sequences([0, 1, 2], [0, 2]), num_items=3)
+    weights = markov(sequences([0, 1, 2], [0, 2]), num_items=3).toarray()
     assert weights == pytest.approx(np.array([[0, 1, 1.5], [0, 0, 1], [0, 0, 0]]) / np.sqrt([[2.5], [1], [1]]))
 
 
 def test_markov_looks_five_steps_ahead() -> None:
-    weights = markov(sequences([0, 1, 2, 3, 4, 5, 6]), num_items=7)
+    weights = markov(sequences([0, 1, 2, 3, 4, 5, 6]), num_items=7).toarray()
     row_sum = 1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5
     assert weights[0] * np.sqrt(row_sum) == pytest.approx([0, 1, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 0])
     assert weights[5] == pytest.approx([0, 0, 0, 0, 0, 0, 1])
 
 
 def test_a_small_row_is_not_blown_up() -> None:
-    assert markov(sequences([0, 1, 1, 2]), 3, steps=3)[0] == pytest.approx(np.array([0, 1.5, 1 / 3]) / np.sqrt(11 / 6))
+    row = markov(sequences([0, 1, 1, 2]), 3, steps=3).toarray()[0]
+    assert row == pytest.approx(np.array([0, 1.5, 1 / 3]) / np.sqrt(11 / 6))
     # from 0 to 2 at distance two only would be 1/2 in a row of its own: divided by 1, not by sqrt(1/2)
-    assert markov(sequences([0, 2]), 3, steps=1)[0].tolist() == [0, 0, 1]
+    assert markov(sequences([0, 2]), 3, steps=1).toarray()[0].tolist() == [0, 0, 1]
 
 
 def test_item_knn_by_hand() -> None:
     """Items 0 and 1 share two users, 0 and 2 one; shrunk by 10 their cosines are 2 / (sqrt(3 * 2) + 10) and so on."""
-    weights = item_knn(sequences([0, 1], [0, 1], [0, 2], [3]), num_items=4)
+    weights = item_knn(sequences([0, 1], [0, 1], [0, 2], [3]), num_items=4).toarray()
     s01, s02 = 2 / (np.sqrt(6) + 10), 1 / (np.sqrt(3) + 10)
     expected = [[0, s01, s02, 0], [s01, 0, 0, 0], [s02, 0, 0, 0], [0, 0, 0, 0]]
     assert weights == pytest.approx(np.array(expected))
 
 
-def test_item_knn_keeps_the_nearest_neighbours_and_those_that_tie_with_the_last() -> None:
+def test_item_knn_keeps_the_nearest_neighbours_and_the_first_of_those_that_tie() -> None:
     log = sequences([0, 1], [0, 1], [0, 2], [0, 3])
-    assert np.flatnonzero(item_knn(log, 4, neighbours=1)[0]).tolist() == [1]
-    assert np.flatnonzero(item_knn(log, 4, neighbours=2)[0]).tolist() == [1, 2, 3]
+    assert np.flatnonzero(item_knn(log, 4, neighbours=1).toarray()[0]).tolist() == [1]
+    assert np.flatnonzero(item_knn(log, 4, neighbours=2).toarray()[0]).tolist() == [1, 2]
+
+
+def test_item_knn_counted_block_by_block_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = [np.random.default_rng(user).integers(0, 40, size=12) for user in range(50)]
+    whole = item_knn(log, 40, neighbours=5)
+    assert np.diff(whole.indptr).max() == 5
+    monkeypatch.setattr("driftline.models.item_knn.BLOCK_ENTRIES", 3 * 40)
+    np.testing.assert_array_equal(item_knn(log, 40, neighbours=5).toarray(), whole.toarray())
+
+
+def as_dict(weights: tuple[np.ndarray, np.ndarray]) -> dict[int, float]:
+    return dict(zip(weights[0].tolist(), weights[1].tolist(), strict=True))
 
 
 def test_recency_weights_decay_from_the_newest_event() -> None:
-    weights = recency_weights(sequences([0, 1, 2], []), num_items=4, decay=0.5)
-    assert weights.tolist() == [[0.25, 0.5, 1, 0], [0, 0, 0, 0]]
+    full, empty = recency_weights(sequences([0, 1, 2], []), decay=0.5)
+    assert (as_dict(full), as_dict(empty)) == ({2: 1, 1: 0.5, 0: 0.25}, {})
 
 
 def test_a_repeated_item_counts_at_its_newest_place() -> None:
-    assert recency_weights(sequences([0, 1, 0]), num_items=2, decay=0.5).tolist() == [[1, 0.5]]
+    assert as_dict(recency_weights(sequences([0, 1, 0]), decay=0.5)[0]) == {0: 1, 1: 0.5}
 
 
 def test_only_the_last_events_are_read() -> None:
-    weights = recency_weights([np.arange(25)], num_items=25, decay=0.9)[0]
-    assert np.flatnonzero(weights).tolist() == list(range(5, 25))
+    weights = as_dict(recency_weights([np.arange(25)], decay=0.9)[0])
+    assert sorted(weights) == list(range(5, 25))
     assert weights[5] == pytest.approx(0.9**19)
 
 
 def test_binary_weights() -> None:
-    assert binary_weights(sequences([2, 0, 2], []), num_items=3).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert [as_dict(one) for one in binary_weights(sequences([2, 0, 2], []))] == [{2: 1, 0: 1}, {}]
+
+
+def test_weighted_rows_read_the_same_from_both_forms_of_a_table() -> None:
+    table = np.array([[0, 1, 2], [3, 0, 0], [0, 0, 4]], dtype=np.float32)
+    weights = recency_weights(sequences([0, 1, 0], [], [2]), decay=0.5)
+    for form in (table, csr_array(table)):
+        assert weighted_rows(weights, form).tolist() == [[1.5, 1, 2], [0, 0, 0], [0, 0, 4]]
+
+
+LOG = sequences([0, 1, 2], [0, 2], [1, 2])
 
 
 def test_tables_score_a_history_by_name() -> None:
-    tables = CollaborativeTables.fit(sequences([0, 1, 2], [0, 2], [1, 2]), num_items=3)
+    tables = CollaborativeTables.fit(LOG, num_items=3)
     history = sequences([0, 1])
+    assert tables.names == ("popularity", "ease", "ease-recency", "markov")
     assert tables.score("popularity", history).tolist() == [[2, 2, 3]]
-    assert tables.score("ease", history)[0] == pytest.approx(tables.ease_NN[0] + tables.ease_NN[1])
-    assert tables.score("ease-recency", history)[0] == pytest.approx(0.9 * tables.ease_NN[0] + tables.ease_NN[1])
-    assert tables.score("markov", history)[0] == pytest.approx(0.6 * tables.markov_NN[0] + tables.markov_NN[1])
+    weights, chain = tables.item_item_NN, tables.markov_NN
+    assert weights.tolist() == ease(LOG, 3).tolist()
+    assert tables.score("ease", history)[0] == pytest.approx(weights[0] + weights[1])
+    assert tables.score("ease-recency", history)[0] == pytest.approx(0.9 * weights[0] + weights[1])
+    assert tables.score("markov", history)[0] == pytest.approx(0.6 * chain[0] + chain[1])
     for name in ("ease", "ease-recency", "markov"):
         assert tables.score(name, [EMPTY]).tolist() == [[0, 0, 0]]
-    with pytest.raises(ValueError, match="'svd'; valid: popularity, ease, ease-recency, markov"):
-        tables.score("svd", history)
+    with pytest.raises(ValueError, match="'item-knn'; valid: popularity, ease, ease-recency, markov"):
+        tables.score("item-knn", history)
+
+
+def test_beyond_a_size_the_tables_are_sparse_and_item_knn_stands_in_the_place_of_ease() -> None:
+    dense, tables = CollaborativeTables.fit(LOG, 3, dense_up_to=3), CollaborativeTables.fit(LOG, 3, dense_up_to=2)
+    history = sequences([0, 1])
+    assert tables.names == ("popularity", "item-knn", "item-knn-recency", "markov")
+    assert tables.score("markov", history) == pytest.approx(dense.score("markov", history))
+    neighbours = item_knn(LOG, 3).toarray()
+    assert tables.score("item-knn", history)[0] == pytest.approx(neighbours[0] + neighbours[1])
+    assert tables.score("item-knn-recency", history)[0] == pytest.approx(0.9 * neighbours[0] + neighbours[1])
+    with pytest.raises(ValueError, match="'ease'; valid: popularity, item-knn, item-knn-recency, markov"):
+        tables.score("ease", history)
+
+
+def test_a_column_beyond_the_catalogue_is_refused() -> None:
+    arrays = CollaborativeTables.fit(LOG, 3, dense_up_to=0).to_arrays()
+    arrays["markov_NN.indices"] = arrays["markov_NN.indices"] + 3
+    with pytest.raises(ValueError, match="indices"):
+        CollaborativeTables.from_arrays(arrays)
 
 
 def test_item_factors_tell_communities_apart() -> None:
@@ -129,6 +176,14 @@ def test_item_factors_approximate_the_normalised_interactions() -> None:
     """One user with items 0 and 1: both are the same direction, and an unseen item has none."""
     factors = item_factors(sequences([0, 1]), num_items=3, dim=2)
     assert factors @ factors.T == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]]), abs=1e-6)
+
+
+def test_item_factors_of_a_large_catalogue_approximate_the_exact_ones() -> None:
+    rng = np.random.default_rng(0)
+    log = [rng.choice(20, size=8, replace=False) + 20 * (user % 3) for user in range(90)]
+    exact, found = (item_factors(log, 60, dim=3, dense_up_to=limit) for limit in (60, 59))
+    assert found @ found.T == pytest.approx(exact @ exact.T, abs=1e-4)
+    np.testing.assert_array_equal(found, item_factors(log, 60, dim=3, dense_up_to=59))
 
 
 def test_item_factors_are_padded_to_the_wanted_width_and_always_the_same() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from driftline.models.fusion import (
     FusionGate,
     GateExamples,
+    ItemFeatures,
     fit_gate,
     history_features,
     item_features,
@@ -75,11 +76,16 @@ def test_z_scores_ignore_scale_and_shift(values: list[float], scale: float, shif
     )
 
 
-def gate_inputs(rows: int = 3, items: int = 5, components: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def each(features: Tensor) -> ItemFeatures:
+    """A row of its own for every item."""
+    return ItemFeatures(features, torch.arange(len(features), dtype=torch.int32))
+
+
+def gate_inputs(rows: int = 3, items: int = 5, components: int = 2) -> tuple[Tensor, Tensor, ItemFeatures, Tensor]:
     torch.manual_seed(0)
     candidates = torch.ones(rows, items, dtype=torch.bool)
     candidates[0, :2] = False
-    return torch.randn(components, rows, items), torch.randn(rows, 2), torch.randn(items, 2), candidates
+    return torch.randn(components, rows, items), torch.randn(rows, 2), each(torch.randn(items, 2)), candidates
 
 
 def test_probabilities_of_the_candidates_add_up_to_one() -> None:
@@ -117,7 +123,7 @@ def test_weights_by_hand() -> None:
         gate.base_C.fill_(1)
         gate.history_FC.copy_(torch.tensor([[2.0], [0]]))
         gate.item_GC.copy_(torch.tensor([[3.0], [0]]))
-    items = torch.tensor([[0.0, 9], [1, 9]])
+    items = each(torch.tensor([[0.0, 9], [1, 9]]))
     log_p = gate(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[0.5, 9]]), items, torch.tensor([[TRUE, TRUE]]))[0]
     scores = [math.log1p(math.exp(2)), math.log1p(math.exp(5))]
     assert float(log_p[1] - log_p[0]) == pytest.approx(scores[1] - scores[0], rel=1e-5)
@@ -126,8 +132,20 @@ def test_weights_by_hand() -> None:
 def test_features_by_hand() -> None:
     history = history_features(np.array([0, 20]), np.array([0.25, 1.0]))
     assert history.numpy() == pytest.approx(np.array([[0, 0.25], [math.log(21) / 6, 1]]))
-    items = item_features(np.array([0, 10], dtype=np.float32))
-    assert items.numpy() == pytest.approx(np.array([[0, 1], [math.log(11) / 6, 0]]))
+    items = item_features(np.array([10, 0, 10], dtype=np.float32))
+    assert items.distinct_VG.numpy() == pytest.approx(np.array([[0, 1], [math.log(11) / 6, 0]]))
+    assert items.row_N.tolist() == [1, 0, 1]
+
+
+@torch.no_grad()
+def test_a_sampled_column_counts_for_the_items_it_stands_for() -> None:
+    """Three items alike, of which one is a column with log 2 beside the target: as if the third were there too."""
+    gate, z = FusionGate(("neural",)), torch.tensor([[[1.0, 0, 0]]])
+    history, candidates = torch.zeros(1, 2), torch.ones(1, 3, dtype=torch.bool)
+    whole = gate(z, history, each(torch.zeros(3, 2)), candidates)[0, 0]
+    stands_for = torch.tensor([1.0, 2]).log()
+    sampled = gate(z[..., :2], history, each(torch.zeros(2, 2)), candidates[:, :2], stands_for)[0, 0]
+    assert float(sampled) == pytest.approx(float(whole))
 
 
 def examples(informative: int, count: int = 300) -> GateExamples:
@@ -144,7 +162,7 @@ def test_the_gate_learns_which_component_to_trust(informative: int) -> None:
     gate = FusionGate(("neural", "markov", "popularity"))
     given_examples = examples(informative)
     nothing = -math.log(20)
-    likelihood = fit_gate(gate, given_examples, torch.zeros(20, 2), steps=150, weight_decay=1e-3, seed=0)
+    likelihood = fit_gate(gate, given_examples, each(torch.zeros(20, 2)), steps=150, weight_decay=1e-3, seed=0)
     weights = torch.nn.functional.softplus(gate.base_C).tolist()
     assert likelihood > nothing + 1
     assert weights[informative] > 5 * max(weight for c, weight in enumerate(weights) if c != informative)
@@ -160,7 +178,7 @@ def test_the_gate_learns_to_route_by_drift() -> None:
         torch.cat([steady.targets_B, drifting.targets_B]),
     )
     gate = FusionGate(("neural", "markov"))
-    fit_gate(gate, both, torch.zeros(20, 2), steps=200, weight_decay=1e-3, seed=0)
+    fit_gate(gate, both, each(torch.zeros(20, 2)), steps=200, weight_decay=1e-3, seed=0)
     with torch.no_grad():
         weights = torch.nn.functional.softplus(torch.tensor([[0.0, 0], [0, 1]]) @ gate.history_FC + gate.base_C)
     assert weights[0, 0] > 3 * weights[0, 1]
@@ -169,7 +187,7 @@ def test_the_gate_learns_to_route_by_drift() -> None:
 
 def test_fitting_is_fixed_by_its_seed() -> None:
     def fitted(seed: int) -> float:
-        return fit_gate(FusionGate(("a", "b", "c")), examples(1), torch.zeros(20, 2), 20, 1e-3, seed)
+        return fit_gate(FusionGate(("a", "b", "c")), examples(1), each(torch.zeros(20, 2)), 20, 1e-3, seed)
 
     assert fitted(0) == fitted(0)
     assert fitted(0) != fitted(1)

@@ -72,6 +72,15 @@ def test_a_batch_equals_its_histories_one_by_one(encoder: UserEncoder) -> None:
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_the_last_interest_alone_is_that_of_all(encoder: UserEncoder) -> None:
+    events, mask, gaps = inputs(3)
+    mask[0, 2:], mask[1] = False, False
+    lengths = mask.sum(dim=1)
+    every = encoder(events, mask, gaps)[torch.arange(3), lengths]
+    torch.testing.assert_close(encoder(events, mask, gaps, last_only=True), every)
+
+
 def test_everybody_starts_alike(encoder: UserEncoder) -> None:
     events, mask, gaps = inputs(3)
     mask[2] = False  # an empty history

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.errors import DataError
 from driftline.ranking.bulk import UserHistory, read_users, recommend_users, write_lists
 from driftline.ranking.requests import Policy, RankedItem, RankRequest, Recommendation
@@ -85,7 +85,7 @@ def answer(requests: Sequence[RankRequest]) -> list[Recommendation]:
                 for place, i in enumerate(list(reversed(request.history))[: request.k])
             ],
             Policy("steady", "because", 0.0),
-            DriftReport(0.25, None, np.zeros(3), np.zeros(3), False, []) if len(request.history) > 2 else None,
+            DriftVerdict(0.25, None, False) if len(request.history) > 2 else None,
             ["x"] * len(request.history),
         )
         for request in requests

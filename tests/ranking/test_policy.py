@@ -1,17 +1,16 @@
 """Which reading of a history makes the list, at and around every boundary."""
 
-import numpy as np
 import pytest
 
 from driftline.config import PolicyConfig
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.policy import decide
 
 CONFIG = PolicyConfig(drifting_above=0.5, reset_above=0.95)
 
 
-def report(p_drift: float, change_point: int | None = 12, alarm: bool = True) -> DriftReport:
-    return DriftReport(p_drift, change_point, np.zeros(20), np.zeros(20), alarm, [])
+def report(p_drift: float, change_point: int | None = 12, alarm: bool = True) -> DriftVerdict:
+    return DriftVerdict(p_drift, change_point, alarm)
 
 
 @pytest.mark.parametrize(("known_events", "name"), [(0, "cold-start"), (3, "cold-start"), (4, "reset"), (20, "reset")])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import issparse
 
 from driftline.config import EncoderConfig, HeadsConfig
 from driftline.models.collaborative import CollaborativeTables
@@ -12,6 +13,7 @@ from driftline.models.fusion import FusionGate
 from driftline.models.item_table import ItemTable
 from driftline.models.recommender import Recommender
 from driftline.models.user_encoder import UserEncoder
+from driftline.ranking.order import best_first
 from driftline.ranking.scoring import Scorer
 from driftline.sequences.batches import History
 
@@ -21,17 +23,23 @@ TEXT = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0,
 SEQUENCES = [np.array(items) for items in ([0, 1, 4], [2, 3, 4], [0, 4, 1], [3, 2], [1, 0])]  # nobody had item 5
 
 
-def scorer(mask_seen: bool = True, components: tuple[str, ...] = COMPONENTS) -> Scorer:
+def scorer(
+    mask_seen: bool = True,
+    components: tuple[str, ...] = COMPONENTS,
+    text: torch.Tensor = TEXT,
+    tables: CollaborativeTables | None = None,
+) -> Scorer:
     torch.manual_seed(3)
-    known_N = torch.tensor([True] * 5 + [False])
+    tables = tables or CollaborativeTables.fit(SEQUENCES, ITEMS)
+    known_N = torch.from_numpy(tables.popularity_N > 0)
     config = EncoderConfig(kind="transformer", dim=DIM, layers=1, window_events=WINDOW)
-    ranker = Recommender(ItemTable(TEXT, known_N, DIM, 0.1), UserEncoder(config), HeadsConfig(rating=0))
+    ranker = Recommender(ItemTable(text, known_N, DIM, 0.1), UserEncoder(config), HeadsConfig(rating=0))
     for parameter in ranker.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     gate = FusionGate(components)
     for parameter in gate.parameters():
         torch.nn.init.normal_(parameter)
-    return Scorer(ranker, CollaborativeTables.fit(SEQUENCES, ITEMS), TEXT, gate, mask_seen)
+    return Scorer(ranker, tables, text, gate, mask_seen)
 
 
 def history(*items: int) -> History:
@@ -126,3 +134,72 @@ def test_the_ranker_is_used_in_evaluation_mode() -> None:
     made = scorer()
     np.testing.assert_array_equal(log_p(made, history(0, 1)), log_p(made, history(0, 1)))
     assert not made.ranker.training
+
+
+def plain_log_p(made: Scorer, items: np.ndarray, p_drift: float) -> np.ndarray:
+    """The same by the textbook: whole tables, float64, one item after the other where it matters."""
+    N, tables = len(made.bias_N), made.tables
+
+    def weights(decay: float) -> np.ndarray:
+        found = np.zeros(N)
+        for age, item in enumerate(items[::-1][:20]):
+            found[item] = max(found[item], decay**age)
+        return found
+
+    item_item, chain = (t.toarray() if issparse(t) else t for t in (tables.item_item_NN, tables.markov_NN))
+    with torch.no_grad():
+        table, bias = made.ranker.items()
+        read = torch.from_numpy(items[-WINDOW:])
+        interests = made.ranker.encoder(table[read].unsqueeze(0), torch.ones(1, len(read), dtype=torch.bool))
+    pooled = weights(0.9) @ made.text_vectors_NT.numpy()
+    logits = made.text_vectors_NT.numpy() @ (pooled / max(np.linalg.norm(pooled), 1e-12)) / 0.1
+    by_name = {
+        "neural": (table @ interests[0, -1] + bias).double().numpy(),
+        f"{tables.item_item}-recency": weights(0.9) @ item_item,
+        "markov": weights(0.6) @ chain,
+        "popularity": np.log1p(tables.popularity_N),
+        "attention": np.exp(logits) / np.exp(logits).sum(),
+    }
+    possible = ~np.isin(np.arange(N), items)
+    history = np.array([np.log1p(len(items)) / 6, p_drift])
+    kind = np.stack([np.log1p(tables.popularity_N) / 6, tables.popularity_N == 0], axis=1)
+    gate = {name: p.detach().double().numpy() for name, p in made.gate.named_parameters()}
+    total = np.zeros(N)
+    for c, name in enumerate(made.gate.components):
+        score = by_name[name]
+        spread = score[possible].std()
+        z = (score - score[possible].mean()) / spread if spread > 1e-6 * np.abs(score[possible]).max() else np.zeros(N)
+        weight = gate["base_C"][c] + history @ gate["history_FC"][:, c] + kind @ gate["item_GC"][:, c]
+        total += np.log1p(np.exp(weight)) * z
+    total[~possible] = -np.inf
+    return total - np.log(np.exp(total[possible]).sum())
+
+
+@pytest.mark.parametrize("dense_up_to", [60, 0])
+def test_fast_scores_rank_like_the_plain_ones(dense_up_to: int) -> None:
+    """Three hundred random histories over sixty items, both forms of the tables."""
+    rng = np.random.default_rng(1)
+    sequences = [rng.permutation(60)[: rng.integers(2, 30)] for _ in range(80)]
+    tables = CollaborativeTables.fit(sequences, 60, dense_up_to)
+    made = scorer(
+        components=("neural", f"{tables.item_item}-recency", "markov", "popularity", "attention"),
+        text=torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32)), dim=-1),
+        tables=tables,
+    )
+    histories = [history(*rng.integers(0, 60, size=length)) for length in rng.integers(0, 40, size=300)]
+    p_drift = rng.random(300)
+    found = made.log_probabilities(histories, [h.items for h in histories], p_drift)
+    for row, one in enumerate(histories):
+        expected = plain_log_p(made, one.items, p_drift[row])
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-5)
+        assert best_first(found[row], 60).tolist() == best_first(expected, 60).tolist()
+
+
+def test_a_long_batch_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scorer()
+    histories = [history(0), history(1, 2), history(), history(3), history(4, 0)]
+    offered = np.array([[True], [False], [True], [True], [False]])
+    new = {"new_vectors_MT": TEXT[[2]] * -1, "new_offered_BM": offered}
+    whole = log_p(made, *histories, **new)
+    monkeypatch.setattr("driftline.ranking.scoring.SCORES_AT_ONCE", 2 * 7)
+    np.testing.assert_allclose(log_p(made, *histories, **new), whole, atol=1e-5)

@@ -70,7 +70,7 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
         text={f"tower.{name}": tensor for name, tensor in adapter_state(tower).items()},
         ranker=adapter_state(ranker),
         known_N=known_N,
-        tables=CollaborativeTables.fit(SEQUENCES, len(ITEMS)),
+        tables=CollaborativeTables.fit(SEQUENCES, len(ITEMS), config.ranking.dense_tables_up_to),
         gate=gate,
         drift=adapter_state(drift_model),
         drift_known_N=known_N,

@@ -101,9 +101,15 @@ def test_another_format_version_is_refused(bundle: Path) -> None:
     described |= {"format_version": FORMAT_VERSION + 1, "novelty": True}
     (bundle / MANIFEST).write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(
-        BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads {FORMAT_VERSION}"
+        BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads 2 and {FORMAT_VERSION}"
     ):
         open_bundle(bundle)
+
+
+def test_the_format_version_before_is_read(bundle: Path) -> None:
+    described = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    (bundle / MANIFEST).write_text(json.dumps(described | {"format_version": 2}), encoding="utf-8")
+    assert open_bundle(bundle)[1].format_version == 2
 
 
 @pytest.mark.parametrize(

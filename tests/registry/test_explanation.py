@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.requests import Policy, RankRequest
 from driftline.registry.explanation import Carrier, GraphPath, explain, graph_paths, sentence
 from driftline.registry.model import Model, load
@@ -22,8 +22,8 @@ def model(tiny_bundle: Path) -> Model:
     return load(tiny_bundle)
 
 
-def drifted(p_drift: float) -> DriftReport:
-    return DriftReport(p_drift, 13, np.zeros(23), np.zeros(23), True, ["unknown"])
+def drifted(p_drift: float) -> DriftVerdict:
+    return DriftVerdict(p_drift, 13, alarm=True)
 
 
 REQUESTS = {

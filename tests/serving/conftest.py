@@ -14,11 +14,14 @@ from driftline.serving.app import AppArgs
 from driftline.serving.ingress import free_port
 from driftline.serving.keys import create_key
 from driftline.state.store import Store
+from tests.serving.logs import assert_nothing_personal, session_logs
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0
 START_SECONDS = 240.0
+USERS: set[str] = set()
+"""Everybody whose events any test has sent (see :func:`event`)."""
 
 
 @dataclass
@@ -37,13 +40,18 @@ class Service:
         store.close()
         return self.client_with(key)
 
-    def rss_mib(self, deployment: str, application: str = "driftline") -> float:
-        """Resident memory of a deployment's replicas, in MiB."""
-        import psutil
+    def pids(self, deployment: str, application: str = "driftline") -> list[int]:
+        """Processes of a deployment's replicas."""
         from ray.serve.context import _get_global_client
 
         found = _get_global_client().get_serve_details()["applications"][application]["deployments"][deployment]
-        return sum(psutil.Process(replica["pid"]).memory_info().rss for replica in found["replicas"]) / 1024**2
+        return [replica["pid"] for replica in found["replicas"]]
+
+    def rss_mib(self, deployment: str, application: str = "driftline") -> float:
+        """Resident memory of a deployment's replicas, in MiB."""
+        import psutil
+
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.pids(deployment, application)) / 1024**2
 
     def client_with(self, key: str | None) -> httpx.Client:
         """A client with a given key, or none."""
@@ -108,6 +116,7 @@ def service(ray_cluster: str, tiny_bundle: Path, tmp_path_factory: pytest.TempPa
     for client in running.clients:
         client.close()
     serve.shutdown()
+    assert_nothing_personal(session_logs(), USERS)  # of all replicas there have been, whatever the tests did to them
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +126,8 @@ def client(service: Service) -> httpx.Client:
 
 
 def event(user: str, number: int, item: str, **changes: Any) -> dict[str, Any]:
-    """The ``number``-th event of a user."""
+    """The ``number``-th event of a user, whom no log may name."""
+    USERS.add(user)
     row = {
         "event_id": f"{user}-{number}",
         "user_id": user,

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from driftline.serving.ingress import free_port
 from driftline.serving.keys import create_key
 from driftline.state.store import Store
 from tests.serving.conftest import event, settled
+from tests.serving.logs import assert_nothing_personal
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,7 @@ class Server:
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.database = f"sqlite:///{folder / 'driftline.db'}"
         self.port = free_port()
+        self.ray_folder = Path(tempfile.mkdtemp(prefix="driftline-", dir="/tmp"))  # short, for it holds Unix sockets
         config = yaml.safe_load((ROOT / "serve/app.yaml").read_text())
         config["http_options"]["port"] = self.port
         application = config["applications"][0]
@@ -40,7 +44,8 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        environment = os.environ | {"RAY_ADDRESS": "local"}  # not the cluster that the suite may be running
+        # not the cluster that the suite may be running
+        environment = os.environ | {"RAY_ADDRESS": "local", "RAY_TMPDIR": str(self.ray_folder)}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ray.serve.scripts", "run", str(self._config)],
@@ -85,6 +90,7 @@ def server(tiny_bundle: Path, tmp_path: Path) -> Iterator[Server]:
     running = Server(tiny_bundle, tmp_path)
     yield running
     running.kill()
+    shutil.rmtree(running.ray_folder)
 
 
 @pytest.mark.slow
@@ -113,3 +119,4 @@ def test_no_acknowledged_event_is_lost_when_every_process_is_killed(server: Serv
         assert (again["duplicate"], again["version"]) == (30, version)
         assert client.post("/v1/recommend", json={"user_id": "survivor", "min_version": version}).status_code == 200
     json.dumps(profile, allow_nan=False)
+    assert_nothing_personal(server.ray_folder, ["survivor"])

@@ -197,6 +197,27 @@ def test_a_method_that_a_longer_path_lacks_is_not_taken_for_an_id_with_a_slash(c
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommend", {}),
+        ("/v1/rank", {"candidates": ["i1"]}),
+        ("/v1/search", {"query": "drama"}),
+        ("/v1/users/sub/timeline/timeline", None),
+    ],
+)
+def test_a_user_whom_no_path_could_erase_is_refused(
+    client: httpx.Client, path: str, body: dict[str, object] | None
+) -> None:
+    refused = client.get(path) if body is None else client.post(path, json={"user_id": "sub/timeline", **body})
+    (fault,) = refused.json()["errors"]
+    assert (refused.status_code, fault["pointer"] or fault["parameter"]) == (
+        422,
+        "user_id" if body is None else "/user_id",
+    )
+    assert "must not end in '/timeline'" in fault["detail"]
+
+
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"Bearer \x80", b"a" * 4_000, b"Bearer dl_x_y", b"a b\tc"])
 def test_hostile_credentials_are_refused(service: Service, value: bytes) -> None:
     with httpx.Client(base_url=service.url, timeout=30) as anyone:

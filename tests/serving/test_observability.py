@@ -4,7 +4,6 @@ import json
 import re
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,8 @@ from driftline.serving.calls import RateLimit
 from driftline.serving.keys import create_key
 from driftline.serving.telemetry import METRICS, Refusal
 from driftline.state.store import Store
-from tests.serving.conftest import Service, settled, visit
+from tests.serving.conftest import USERS, Service, settled, visit
+from tests.serving.logs import assert_nothing_personal, session_logs
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
@@ -91,14 +91,8 @@ def over_the_rate(service: Service) -> None:
     assert [limited.get("/v1/items/i1").status_code for _ in range(2)] == [200, 429]
 
 
-def logs() -> Path:
-    from ray._private.worker import global_worker
-
-    return Path(global_worker.node.get_logs_dir_path())
-
-
 def records(message: str) -> list[dict[str, Any]]:
-    lines = [line for file in logs().glob("serve/replica_*.log") for line in file.read_text().splitlines()]
+    lines = [line for file in session_logs().glob("serve/replica_*.log") for line in file.read_text().splitlines()]
     parsed = [json.loads(line) for line in lines if line.startswith("{")]
     return [record for record in parsed if record.get("message") == message]
 
@@ -106,14 +100,12 @@ def records(message: str) -> list[dict[str, Any]]:
 def test_logs_hold_neither_keys_nor_user_ids(key: str) -> None:
     erased = wait_for(lambda: records("user erased"), 10)
     assert all(len(record["user"]) == 16 for record in erased)
-    searched = 0
-    for file in logs().rglob("*"):  # what replicas, proxies and Ray itself print goes there too
+    for file in session_logs().rglob("*"):  # what replicas, proxies and Ray itself print goes there too
         if file.is_file():
             text = file.read_text(encoding="utf-8", errors="replace")
             for secret in (USER, key, key.split("_", 2)[2], "must-not-be-logged"):
                 assert secret not in text, (file, [line for line in text.splitlines() if secret in line][:3])
-            searched += 1
-    assert searched > 10
+    assert_nothing_personal(session_logs(), USERS)  # and so again when the last test of the service has ended
 
 
 def test_every_request_leaves_one_line_that_others_can_be_joined_with(key: str) -> None:

@@ -1,8 +1,11 @@
 """What happens while the service runs: a bundle swap, overload, slowness."""
 
 import json
+import os
 import shutil
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from driftline.client import Client, Event, RankedList, RetryPolicy
 from driftline.serving.app import AppArgs
-from tests.serving.conftest import Service, application, deploy, settled, visit
+from tests.serving.conftest import Service, application, deploy, event, settled, visit
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)  # the first test also trains a bundle and starts the service
@@ -73,6 +77,7 @@ def narrow(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A second application, which can do one thing at a time and let one more wait."""
     database = f"sqlite:///{tmp_path_factory.mktemp('narrow')}/driftline.db"
     narrow_args = {"database": database, "max_ongoing_requests": 1, "max_queued_requests": 1, "max_model_replicas": 1}
+    narrow_args["rank_seconds"] = 2.0
     args = service.args.model_copy(update=narrow_args)
     deploy(application(service.args), _narrow(args))
     running = Service(f"{service.url}/narrow", database, args)
@@ -103,6 +108,60 @@ def test_overload_is_a_503_that_says_when_to_come_back(narrow: Service) -> None:
         assert response.status_code == 503, response.text
         assert response.headers["retry-after"] == "1"
         assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.fixture
+def patient(narrow: Service) -> Iterator[Client]:
+    """A client that comes again: ``narrow`` refuses whatever comes while it has something to do."""
+    key = narrow.client().headers["Authorization"].removeprefix("Bearer ")
+    with Client(narrow.url, key, retries=RetryPolicy(deadline_seconds=60, max_attempts=100)) as client:
+        yield client
+
+
+def _watch(client: Client, user: str, first: int, last: int) -> None:
+    client.events.add([Event(**event(user, n, f"i{n}")) for n in range(first, last)])
+
+
+@pytest.mark.slow
+def test_while_the_drift_detector_is_late_lists_say_that_their_drift_state_is_stale(
+    narrow: Service, patient: Client
+) -> None:
+    _watch(patient, "left-alone", 0, 12)
+    wait_for(lambda: patient.get_user("left-alone").drift.status == "current", 60)
+    (detector,) = narrow.pids("DriftDetector", "narrow")
+    os.kill(detector, signal.SIGSTOP)
+    try:
+        _watch(patient, "left-alone", 12, 15)
+        made = _ranked(patient, "left-alone")
+        assert (made.drift.status, len(made.items)) == ("stale", 5)
+    finally:
+        os.kill(detector, signal.SIGCONT)
+    wait_for(lambda: patient.recommend("left-alone").drift.status == "current", 60)
+
+
+@pytest.mark.slow
+def test_while_no_ranker_lives_popular_items_are_served_and_the_list_says_so(narrow: Service, patient: Client) -> None:
+    _watch(patient, "left-alone", 0, 12)
+    for _ in range(3):  # behind a list the Router asks for popular items
+        _ranked(patient, "left-alone")
+        time.sleep(1.5)
+    (ranker,) = narrow.pids("Ranker", "narrow")
+    os.kill(ranker, signal.SIGKILL)
+    made = wait_for(lambda: _if(patient.recommend("left-alone", k=5), degraded="popularity"), 20)
+    assert (made.policy.name, len(made.items)) == ("popular", 5)
+    assert not {item.item_id for item in made.items} & {f"i{n}" for n in range(12)}  # the rules hold
+    assert _ranked(patient, "left-alone").policy.name != "popular"
+    assert narrow.pids("Ranker", "narrow") != [ranker]
+
+
+def _ranked(client: Client, user: str) -> RankedList:
+    """A list that a Ranker made; on a busy machine the first may come too late, and a killed one has to start."""
+    made: RankedList = wait_for(lambda: _if(client.recommend(user, k=5), degraded=None), 120)
+    return made
+
+
+def _if(made: RankedList, degraded: str | None) -> RankedList | None:
+    return made if made.degraded == degraded else None
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from driftline.drift.report import DriftReport
-from driftline.serving.calls import Assessment, UserView
+from driftline.serving.calls import Assessment, UserHistory, UserView
 from driftline.serving.http.cursors import PATTERN, read_cursor, write_cursor
 from driftline.serving.http.timelines import change_points, timeline
 from driftline.state.records import EventsPage, HistoryEvent, PolicyChange, StoredEvent
@@ -85,10 +85,12 @@ def test_every_stretch_of_belief_has_one_change_point_as_it_was_at_its_height() 
 def test_events_have_figures_where_the_model_has_read_them() -> None:
     events = [StoredEvent(e.event_id, "ada", e.item_id, e.type, e.timestamp, text="t") for e in HISTORY[2:5]]
     older = StoredEvent("e-1", "ada", "i9", "view", 1.0)
-    view = UserView(7, 0, True, 7, HISTORY, None, None, "current")
+    items = [event.item_id for event in HISTORY]
+    view = UserView(7, 0, True, 7, items, 10.0, 15.0, None, None, "current")
+    user = UserHistory(view, HISTORY)
     changes = [PolicyChange(5.0, "reset", "b1", "r1")]
     page = EventsPage([older, *events], (14.0, 3))
-    answer = timeline("ada", page, view, Assessment(REPORT, "b1", []), changes, "q")
+    answer = timeline("ada", page, user, Assessment(REPORT, "b1", []), changes, "q")
     assert [(e.event_id, e.surprise, e.p_drift) for e in answer.events] == [
         ("e-1", None, None),  # older than what models read
         ("e2", 3.0, 0.6),
@@ -98,5 +100,5 @@ def test_events_have_figures_where_the_model_has_read_them() -> None:
     assert answer.events[1].text == "t"
     assert read_cursor(answer.next_cursor or "") == (14.0, 3)
     assert answer.policy_changes[0].policy == "reset"
-    without = timeline("ada", page, view, None, [], "q")
+    without = timeline("ada", page, user, None, [], "q")
     assert (without.bundle, without.change_points, without.events[1].p_drift) == (None, [], None)

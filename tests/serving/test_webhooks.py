@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 
 import httpx
-import numpy as np
 import pytest
 
 from driftline.client import verify_webhook
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.serving.notices import Population, PopulationBand, drift_notice
 from driftline.serving.webhooks import Deliveries, WebhookUrlError, check_url, pinned, signature
 from driftline.state.outbox import (
@@ -40,12 +39,12 @@ def store(database_url: str) -> Iterator[Store]:
     opened.close()
 
 
-def report(alarm: bool) -> DriftReport:
-    return DriftReport(0.9, 5, np.zeros(40), np.zeros(40), alarm, [])
+def report(alarm: bool) -> DriftVerdict:
+    return DriftVerdict(0.9, 5, alarm)
 
 
 def state(alarm: bool, change: str | None = "e5", bundle: str = "b1") -> StoredDrift:
-    return StoredDrift(1, bundle, change, report(alarm).to_dict())
+    return StoredDrift(1, bundle, change, {"p_drift": 0.9, "alarm": alarm})
 
 
 @pytest.mark.parametrize(

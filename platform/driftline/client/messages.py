@@ -145,6 +145,8 @@ class RankedList(_Received):
     policy: Policy
     drift: Drift
     bundle: str
+    degraded: str | None = None
+    """``popularity``: no ranker answered in time, and these are popular items."""
     version: int
     unknown_items: list[str] = []
     unavailable_items: list[str] = []

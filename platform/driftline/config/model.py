@@ -133,13 +133,11 @@ class HeadsConfig(Section):
 class FusionConfig(Section):
     """Which scores the gate mixes, and how it is fitted on validation targets."""
 
-    components: tuple[Literal["neural", "ease-recency", "markov", "popularity", "attention"], ...] = (
-        "neural",
-        "ease-recency",
-        "markov",
-        "popularity",
-        "attention",
-    )
+    components: tuple[
+        Literal["neural", "ease-recency", "item-knn-recency", "markov", "popularity", "attention"], ...
+    ] = ("neural", "ease-recency", "markov", "popularity", "attention")
+    """ease-recency and item-knn-recency are one place: the size of the catalogue decides which of them stands there
+    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it."""
     steps: int = Field(300, ge=1)
     weight_decay: float = Field(0.3, ge=0)
     """Pulls the gate towards equal weights: it is fitted on few targets, the same that chose the epoch."""
@@ -179,4 +177,7 @@ class RankingConfig(Section):
 
     exclude_held_out: bool = False
     """Keep the drift part's test users (20 %, by hash) out of the ranker's training data too."""
+    dense_tables_up_to: int = Field(20_000, ge=0)
+    """Items up to which the collaborative tables hold all pairs (1.6 GB each at 20,000) and the item-item model is
+    EASE; beyond, they are sparse and it is item-kNN."""
     policy: PolicyConfig = PolicyConfig()

@@ -23,7 +23,6 @@ from driftline.sequences.dataset import Dataset
 
 BATCH_TARGETS = 256
 TOP_K = 10
-BASELINES = ("popularity", "ease-recency", "markov")
 LENGTH_BINS = {"0": (0, 0), "1-3": (1, 3), "4-10": (4, 10), "11-50": (11, 50), ">50": (51, 10**9)}
 
 ScoreFunction = Callable[[Sequence[History]], NDArray[np.float32]]
@@ -80,7 +79,7 @@ def baselines_of(tables: CollaborativeTables) -> dict[str, ScoreFunction]:
     def scorer(name: str) -> ScoreFunction:
         return lambda histories: tables.score(name, [history.items for history in histories])
 
-    return {name: scorer(name) for name in BASELINES}
+    return {name: scorer(name) for name in ("popularity", f"{tables.item_item}-recency", "markov")}
 
 
 def evaluate(

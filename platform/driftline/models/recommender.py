@@ -78,6 +78,6 @@ class Recommender(nn.Module):
     @torch.no_grad()
     def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` after the whole history: ``interests_BD``."""
-        last_B = batch.mask_BL.sum(dim=1)
-        interests_BSD = self.interests(batch, table_ND)
-        return interests_BSD[torch.arange(len(last_B)), last_B]
+        events_BLD = nn.functional.embedding(batch.items_BL, table_ND)
+        interests_BD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, last_only=True)
+        return interests_BD

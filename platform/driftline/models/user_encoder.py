@@ -36,7 +36,9 @@ class UserEncoder(nn.Module):
         self.body = _build_body(config, decoder)
         self.norm = nn.LayerNorm(config.dim)
 
-    def forward(self, events_BLD: Tensor, mask_BL: Tensor, gaps_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, events_BLD: Tensor, mask_BL: Tensor, gaps_BL: Tensor | None = None, last_only: bool = False
+    ) -> Tensor:
         """Interest vectors before the first and after each event.
 
         Parameters
@@ -47,11 +49,13 @@ class UserEncoder(nn.Module):
             bool, true where there is an event.
         gaps_BL
             int64 buckets of the time since the event before (:mod:`driftline.sequences.gaps`); None = unknown.
+        last_only
+            Only those after the last event, which cost a transformer much less.
 
         Returns
         -------
         Tensor
-            ``interests_BSD`` with S = L + 1.
+            ``interests_BSD`` with S = L + 1; ``interests_BD`` with ``last_only``.
         """
         if gaps_BL is None:  # looked up all the same: every rank must have a gradient for every parameter
             gaps_BL = torch.full_like(mask_BL, UNKNOWN_GAP, dtype=torch.long)
@@ -60,8 +64,14 @@ class UserEncoder(nn.Module):
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)
         states_BSD = self.input_dropout(states_BSD) * mask_BS.unsqueeze(-1)
-        interests_BSD: Tensor = self.norm(self.body(states_BSD, mask_BS))
-        return interests_BSD
+        last_B = mask_BL.sum(dim=1) if last_only else None
+        if isinstance(self.body, TransformerBody):
+            states = self.body(states_BSD, mask_BS, last_B)
+        else:
+            states = self.body(states_BSD, mask_BS)
+            states = states if last_B is None else states[torch.arange(len(last_B)), last_B]
+        interests: Tensor = self.norm(states)
+        return interests
 
 
 class RecurrentBody(nn.Module):
@@ -90,13 +100,14 @@ class TransformerBody(nn.Module):
             TransformerBlock(config.dim, config.heads, config.dropout) for _ in range(config.layers)
         )
 
-    def forward(self, states_BSD: Tensor, mask_BS: Tensor) -> Tensor:
-        """Attend causally; a padded key is always later than any real query."""
+    def forward(self, states_BSD: Tensor, mask_BS: Tensor, last_B: Tensor | None = None) -> Tensor:
+        """Attend causally; a padded key is always later than any real query. ``last_B``: only those states, B by D."""
         positions_S = torch.arange(states_BSD.shape[1], device=states_BSD.device)
         states_BSD = states_BSD + self.position(positions_S)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             states_BSD = block(states_BSD)
-        return states_BSD
+        left: Tensor = self.blocks[-1](states_BSD, last_B)
+        return left
 
 
 class TransformerBlock(nn.Module):
@@ -115,15 +126,20 @@ class TransformerBlock(nn.Module):
         self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim))
         self.residual_dropout = nn.Dropout(dropout)
 
-    def forward(self, states_BSD: Tensor) -> Tensor:
-        """One block."""
+    def forward(self, states_BSD: Tensor, last_B: Tensor | None = None) -> Tensor:
+        """One block; with ``last_B`` it is worked out for those states only: B by D."""
         B, S, D = states_BSD.shape
         qkv = self.qkv(self.norm_attention(states_BSD)).view(B, S, 3, self.heads, D // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        states_BSD = states_BSD + self.residual_dropout(self.out(mixed.transpose(1, 2).reshape(B, S, D)))
+        before = None
+        if last_B is not None:
+            rows_B = torch.arange(B, device=states_BSD.device)
+            query, states_BSD = query[rows_B, :, last_B].unsqueeze(2), states_BSD[rows_B, last_B].unsqueeze(1)
+            before = torch.arange(S, device=states_BSD.device) <= last_B.view(B, 1, 1, 1)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, before, is_causal=before is None)
+        states_BSD = states_BSD + self.residual_dropout(self.out(mixed.transpose(1, 2).reshape(states_BSD.shape)))
         left_BSD: Tensor = states_BSD + self.residual_dropout(self.feed(self.norm_feed(states_BSD)))
-        return left_BSD
+        return left_BSD if last_B is None else left_BSD.squeeze(1)
 
 
 class MeanBody(nn.Module):

@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.config import PolicyConfig
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.requests import Policy
 
 COLD_START_EVENTS = 3
 
 
-def decide(config: PolicyConfig, known_events: int, report: DriftReport | None) -> Policy:
+def decide(config: PolicyConfig, known_events: int, report: DriftVerdict | None) -> Policy:
     """Choose the policy of one request.
 
     Parameters

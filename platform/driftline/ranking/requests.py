@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.caps import Caps
 
 PolicyName = Literal["steady", "drifting", "reset", "cold-start", "popular"]
@@ -32,9 +32,8 @@ class RankRequest:
     diversity
         MMR trade-off in [0, 1); ``None`` takes the bundle's policy.
     drift
-        The stored drift state of this history, so that it is not computed again. It may lag: then its arrays are
-        shorter than the history, while ``change_point`` already is an index into the history given here. ``None``
-        means: work it out.
+        What is believed of drift in this history, so that it is not computed again; it may lag. ``None`` means: work
+        it out.
     caps
         At most so many items of a category in the list; see :class:`~driftline.ranking.caps.CategoryCaps`.
     categories
@@ -48,7 +47,7 @@ class RankRequest:
     keep_seen: bool = False
     new_items: Mapping[str, str] | None = None
     diversity: float | None = None
-    drift: DriftReport | None = None
+    drift: DriftVerdict | None = None
     caps: Caps | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -85,9 +84,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A ranked list with the policy that made it and the drift report that the policy acted on."""
+    """A ranked list with the policy that made it and what it believed of drift."""
 
     items: list[RankedItem]
     policy: Policy
-    drift: DriftReport | None = None
+    drift: DriftVerdict | None = None
     unknown_items: list[str] = field(default_factory=list)

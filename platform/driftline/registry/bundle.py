@@ -7,7 +7,7 @@
     text.safetensors          adapter, read-out and projection of the text tower
     ranker.safetensors        ranking model (item residuals, encoder, heads)
     drift.safetensors         drift model; drift_calibration.json its threshold and probabilities
-    collaborative.safetensors popularity, EASE, Markov
+    collaborative.safetensors popularity, EASE and Markov, or item-kNN and Markov as sparse rows
     gate.safetensors          fusion gate
     users.json                held-out users of the drift part
 
@@ -28,7 +28,9 @@ from typing import Any
 
 from driftline.errors import BundleError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""Version 2 is the same without sparse rows."""
+READABLE = (2, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 
 
@@ -134,9 +136,10 @@ def open_bundle(path: Path | str) -> tuple[Path, Manifest]:
     try:
         raw: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         found = raw.get("format_version")
-        if found != FORMAT_VERSION:
+        if found not in READABLE:
             raise BundleError(
-                f"bundle {folder} has format version {found!r}; this Driftline reads {FORMAT_VERSION}: train it again"
+                f"bundle {folder} has format version {found!r}; this Driftline reads "
+                f"{' and '.join(map(str, READABLE))}: train it again"
             )
         manifest = Manifest(**raw)
         checksums = manifest.files.items()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from driftline.catalog.items import Catalog
@@ -72,14 +74,7 @@ class Contents:
         save_file({"vectors": self.text_vectors_NT.contiguous()}, folder / "text_vectors.safetensors")
         save_file(self.text, folder / "text.safetensors")
         save_file({**self.ranker, "known_N": self.known_N}, folder / "ranker.safetensors")
-        save_file(
-            {
-                "popularity_N": torch.from_numpy(self.tables.popularity_N),
-                "ease_NN": torch.from_numpy(self.tables.ease_NN),
-                "markov_NN": torch.from_numpy(self.tables.markov_NN),
-            },
-            folder / "collaborative.safetensors",
-        )
+        save_arrays(self.tables.to_arrays(), folder / "collaborative.safetensors")
         save_file(dict(self.gate.state_dict()), folder / "gate.safetensors")
         (folder / "users.json").write_text(json.dumps({"held_out": self.held_out_users}), encoding="utf-8")
         if self.drift is not None and self.drift_known_N is not None and self.calibration is not None:
@@ -91,7 +86,6 @@ class Contents:
         """Read what :meth:`save` wrote."""
         config = load_config(folder / "config.yaml")
         ranker = load_file(folder / "ranker.safetensors")
-        tables = {name: t.numpy() for name, t in load_file(folder / "collaborative.safetensors").items()}
         gate = FusionGate(config.fusion.components)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
         drift, drift_known_N, calibration = None, None, None
@@ -106,7 +100,7 @@ class Contents:
             text=load_file(folder / "text.safetensors"),
             known_N=ranker.pop("known_N"),
             ranker=ranker,
-            tables=CollaborativeTables(**tables),
+            tables=CollaborativeTables.from_arrays(load_arrays(folder / "collaborative.safetensors")),
             gate=gate,
             drift=drift,
             drift_known_N=drift_known_N,

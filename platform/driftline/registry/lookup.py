@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.errors import UnknownIdError
 from driftline.ranking.requests import RankRequest
 from driftline.ranking.similar import Relevance, WordIndex, personal_score, standing, text_match
@@ -60,7 +60,7 @@ class LookupRequest:
     candidates: Sequence[str] | None = None
     new_items: Mapping[str, str] | None = None
     history: Sequence[str] | None = None
-    drift: DriftReport | None = None
+    drift: DriftVerdict | None = None
     weight: float = SEARCH_WEIGHT
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ Histories are external item ids, oldest first. Ids that the catalogue lacks are 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from driftline.drift.detector import DriftDetector
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftReport, DriftVerdict
 from driftline.errors import BundleError, UnknownIdError
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_text_tower
@@ -26,6 +26,7 @@ from driftline.models.text_tower import TextEncoder, Tokenizer
 from driftline.ranking.caps import CategoryCaps, capped
 from driftline.ranking.diversity import mmr
 from driftline.ranking.filters import FieldIndex
+from driftline.ranking.order import best_first
 from driftline.ranking.policy import decide, mixture
 from driftline.ranking.requests import Policy, RankedItem, RankRequest, Recommendation
 from driftline.ranking.scoring import Scorer
@@ -36,6 +37,8 @@ from driftline.sequences.batches import History
 
 POOL_PER_PLACE = 20
 """Candidates that diversity may choose from, for each place of the list."""
+REACH_FACTOR = 10
+"""By how much more candidates are looked at where limits by category leave a list short."""
 
 
 def load(path: Path | str) -> "Model":
@@ -167,15 +170,18 @@ class Model:
         """Many lists at once; the histories share one pass through the models."""
         if not requests:
             return []
-        log_p_BN, ids, policies, reports = self._log_probabilities(requests)
+        log_p_BN, new, policies, reports = self._log_probabilities(requests)
         return [
-            self._list(request, log_p_BN[row], ids, policies[row], reports[row]) for row, request in enumerate(requests)
+            self._list(request, log_p_BN[row], new, policies[row], reports[row]) for row, request in enumerate(requests)
         ]
 
     def _log_probabilities(
         self, requests: Sequence[RankRequest]
-    ) -> tuple[NDArray[np.float32], list[str], list[Policy], list[DriftReport | None]]:
-        """Policy by policy: the whole history, and for drifting users also what came since the change."""
+    ) -> tuple[NDArray[np.float32], list[str], list[Policy], list[DriftVerdict | None]]:
+        """Policy by policy: the whole history, and for drifting users also what came since the change.
+
+        Columns are those of the catalogue, then the new items whose ids come second.
+        """
         reports = self._reports(requests)
         described = [r.new_items or {} for r in requests]
         new = list(dict.fromkeys((i, t) for d in described for i, t in d.items() if i not in self.catalog.index))
@@ -201,11 +207,11 @@ class Model:
         mixed = log_p[: len(requests)]
         for number, row in enumerate(recent):
             mixed[row] = mixture(mixed[row], log_p[len(requests) + number], policies[row].weight_recent)
-        return mixed, self.item_ids + [item for item, _ in new], policies, reports
+        return mixed, [item for item, _ in new], policies, reports
 
-    def _reports(self, requests: Sequence[RankRequest]) -> list[DriftReport | None]:
+    def _reports(self, requests: Sequence[RankRequest]) -> list[DriftVerdict | None]:
         """Stored drift states where given, computed ones elsewhere."""
-        reports: list[DriftReport | None] = [request.drift for request in requests]
+        reports: list[DriftVerdict | None] = [request.drift for request in requests]
         missing = [row for row, report in enumerate(reports) if report is None]
         if self.detector is not None and missing:
             for row, report in zip(missing, self.drift_batch([requests[r].history for r in missing]), strict=True):
@@ -216,62 +222,68 @@ class Model:
         self,
         request: RankRequest,
         log_p_N: NDArray[np.float32],
-        ids: list[str],
+        new: list[str],
         policy: Policy,
-        report: DriftReport | None,
+        report: DriftVerdict | None,
     ) -> Recommendation:
-        allowed = np.isfinite(log_p_N)
-        position = {ids[n]: n for n in np.flatnonzero(allowed).tolist()}
+        places = {item: n for n, item in enumerate(new, start=len(self.item_ids)) if log_p_N[n] > -np.inf}
+        places_of = partial(self._places, places)
+        scores_N = log_p_N
         if request.candidates is not None:
-            chosen = np.zeros(len(ids), dtype=bool)
-            chosen[[position[item] for item in request.candidates if item in position]] = True
-            allowed = chosen
-        allowed[[position[item] for item in request.exclude if item in position]] = False
-        choice = np.flatnonzero(allowed)
-        diversity = self.config.ranking.policy.diversity if request.diversity is None else request.diversity
-        best = choice[np.argsort(-log_p_N[choice], kind="stable")]
-        best = self._chosen(best, log_p_N, ids, request, diversity)
+            chosen = places_of(request.candidates)
+            scores_N = np.full_like(log_p_N, -np.inf)
+            scores_N[chosen] = log_p_N[chosen]
+        scores_N[places_of(request.exclude)] = -np.inf
         texts = request.new_items or {}
-        items = [
-            RankedItem(ids[n], self.titles.get(ids[n]) or texts[ids[n]], float(log_p_N[n])) for n in best[: request.k]
-        ]
+        items = []
+        for n in self._chosen(scores_N, new, request).tolist():
+            item_id = self._id(n, new)
+            items.append(RankedItem(item_id, self.titles.get(item_id) or texts[item_id], float(scores_N[n])))
         return Recommendation(items, policy, report, [i for i in request.history if i not in self.catalog.index])
 
-    def _chosen(
-        self,
-        best: NDArray[np.int64],
-        log_p_N: NDArray[np.float32],
-        ids: list[str],
-        request: RankRequest,
-        diversity: float,
-    ) -> NDArray[np.int64]:
+    def _places(self, new: Mapping[str, int], items: Sequence[str]) -> list[int]:
+        """Columns of the items that there are; ``new`` knows those of new items."""
+        found = (self.catalog.index.get(item, new.get(item)) for item in items)
+        return [place for place in found if place is not None]
+
+    def _id(self, place: int, new: Sequence[str]) -> str:
+        return self.item_ids[place] if place < len(self.item_ids) else new[place - len(self.item_ids)]
+
+    def _chosen(self, scores_N: NDArray[np.float32], new: Sequence[str], request: RankRequest) -> NDArray[np.int64]:
         """The list out of all candidates, best first: diversity among the best of them, limits by category in all."""
-        caps = None
-        if request.caps is not None:
-            caps = CategoryCaps([self._categories(ids[n], request) for n in best], request.caps)
-        elif not diversity:
-            return best[: request.k]
-        pool = best[: POOL_PER_PLACE * request.k] if diversity else best[:0]
-        order = mmr(log_p_N[pool].astype(np.float64), self._vectors(pool, ids, request), request.k, diversity, caps)
-        if caps is not None:
-            order += capped(range(len(pool), len(best)), request.k - len(order), caps)
-        return best[order]
+        diversity = self.config.ranking.policy.diversity if request.diversity is None else request.diversity
+        if request.caps is None and not diversity:
+            return best_first(scores_N, request.k)
+        num_diverse = POOL_PER_PLACE * request.k if diversity else 0
+        reach = POOL_PER_PLACE * request.k
+        while True:
+            best, caps = best_first(scores_N, reach), None
+            if request.caps is not None:
+                caps = CategoryCaps([self._categories(self._id(n, new), request) for n in best.tolist()], request.caps)
+            pool = best[:num_diverse]
+            order = mmr(
+                scores_N[pool].astype(np.float64), self._vectors(pool, new, request), request.k, diversity, caps
+            )
+            if caps is not None:
+                order += capped(range(len(pool), len(best)), request.k - len(order), caps)
+            if caps is None or len(order) == request.k or len(best) < reach:
+                return best[order]
+            reach *= REACH_FACTOR  # the limits closed too many of the best: what is chosen already stays chosen
 
     def _categories(self, item_id: str, request: RankRequest) -> Sequence[str]:
         place = self.catalog.index.get(item_id)
         return request.categories.get(item_id, () if place is None else self.catalog.categories[place])
 
-    def _vectors(self, chosen: NDArray[np.int64], ids: list[str], request: RankRequest) -> NDArray[np.float32]:
+    def _vectors(self, chosen: NDArray[np.int64], new: Sequence[str], request: RankRequest) -> NDArray[np.float32]:
         """Item vectors for diversity."""
-        old = chosen[chosen < len(self.item_ids)]
+        is_new = chosen >= len(self.item_ids)
         vectors = np.zeros((len(chosen), self.scorer.table_ND.shape[1]), dtype=np.float32)
-        vectors[chosen < len(self.item_ids)] = self.scorer.table_ND[torch.from_numpy(old)].numpy()
-        new = [(request.new_items or {})[ids[n]] for n in chosen[chosen >= len(self.item_ids)]]
-        if new:
+        vectors[~is_new] = self.scorer.table_ND[torch.from_numpy(chosen[~is_new])].numpy()
+        texts = [(request.new_items or {})[self._id(n, new)] for n in chosen[is_new].tolist()]
+        if texts:
             with torch.no_grad():
-                vectors[chosen >= len(self.item_ids)] = self.scorer.ranker.items.from_text(
-                    self.text_encoder.encode(new)
-                ).numpy()
+                encoded = self.text_encoder.encode(texts)
+                vectors[is_new] = self.scorer.ranker.items.from_text(encoded).numpy()
         return vectors
 
     @cached_property

@@ -75,21 +75,22 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
     shape = (len(histories), max(length, 1))
     items = np.zeros(shape, dtype=np.int64)
     mask = np.zeros(shape, dtype=bool)
-    times = np.full(shape, np.nan)
+    with_times = with_times and any(history.times_s is not None for history in histories)
+    times = np.full(shape, np.nan) if with_times else None
     values = np.full(shape, np.nan, dtype=np.float32)
     for row, history in enumerate(histories):
         n = len(history)
         items[row, :n] = history.items
         mask[row, :n] = True
-        if with_times and history.times_s is not None:
+        if times is not None and history.times_s is not None:
             times[row, :n] = history.times_s
         if history.values is not None:
             values[row, :n] = history.values
-    gaps = gap_buckets(times)
+    gaps = None if times is None else gap_buckets(times)
     return Batch(
         torch.from_numpy(items),
         torch.from_numpy(mask),
-        torch.from_numpy(gaps) if gaps.any() else None,
+        torch.from_numpy(gaps) if gaps is not None and gaps.any() else None,
         None if np.isnan(values).all() else torch.from_numpy(values),
         tuple(history.user for history in histories),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftReport, DriftVerdict
 from driftline.errors import DriftlineError
 from driftline.ranking.caps import Caps
 from driftline.ranking.filters import NO_RULES, ItemRules
@@ -51,29 +51,36 @@ class UserView:
         Whether the tenant has such a user.
     num_events
         Length of the whole history.
-    history
-        The newest events, oldest first.
+    item_ids
+        Items of the newest events, oldest first, as models read them.
+    first_timestamp, last_timestamp
+        Of these events, seconds since the epoch; ``None`` if there are none.
     drift
-        Last drift report, its change point moved to where it lies in ``history``; ``None`` if there is none yet.
+        What is stored of drift, its change point moved to where it lies in ``item_ids``; ``None`` if nothing is yet.
     drift_bundle
-        Bundle that made the report.
+        Bundle that said it.
     drift_status
-        ``current`` if the report covers every event, ``stale`` if it lags or is still to come, ``none`` without events.
+        ``current`` if it covers every event, ``stale`` if it lags or is still to come, ``none`` without events.
     """
 
     version: int
     catalogue_version: int
     known: bool
     num_events: int
-    history: list[HistoryEvent]
-    drift: DriftReport | None
+    item_ids: list[str]
+    first_timestamp: float | None
+    last_timestamp: float | None
+    drift: DriftVerdict | None
     drift_bundle: str | None
     drift_status: DriftStatus
 
-    @property
-    def item_ids(self) -> list[str]:
-        """The history as models read it."""
-        return [event.item_id for event in self.history]
+
+@dataclass(frozen=True)
+class UserHistory:
+    """A user with the newest events themselves, oldest first: ``events[n]`` is about ``view.item_ids[n]``."""
+
+    view: UserView
+    events: list[HistoryEvent]
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class RankQuestion:
     seen: Seen | None = None
     caps: Caps | None = None
     diversity: float | None = None
-    drift: DriftReport | None = None
+    drift: DriftVerdict | None = None
     drift_bundle: str | None = None
     user_id: str | None = None
     request_id: str | None = None
@@ -161,7 +168,7 @@ class LookupQuestion:
     rules: ItemRules = NO_RULES
     seen: Seen | None = None
     history: Sequence[str] | None = None
-    drift: DriftReport | None = None
+    drift: DriftVerdict | None = None
     drift_bundle: str | None = None
     user_id: str | None = None
     weight: float = SEARCH_WEIGHT
@@ -191,7 +198,7 @@ class Portrait:
 
     interests: list[tuple[str, float]]
     policy: Policy
-    drift: DriftReport | None
+    drift: DriftVerdict | None
     bundle: str
     drift_used: bool
 

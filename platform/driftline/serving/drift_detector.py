@@ -1,9 +1,10 @@
 """DriftDetector: drift reports of histories by the champion, in batches. It keeps nothing between requests."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -11,12 +12,17 @@ from ray.serve.handle import DeploymentHandle
 from driftline.registry.model import Model
 from driftline.serving import telemetry
 from driftline.serving.calls import Assessment, Serving
+from driftline.serving.deadlines import takes_deadlines
 from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
 from driftline.serving.promotions import Promotion
 
+LESS_URGENT: Final = 4
+"""Added to the niceness of the process, which Ray makes 15; the least urgent is 19."""
 
+
+@takes_deadlines
 class DriftDetector:
-    """Autoscaling deployment.
+    """Autoscaling deployment. Its process gives way to the others: lists and events are waited for, drift seldom is.
 
     Parameters
     ----------
@@ -25,6 +31,8 @@ class DriftDetector:
     """
 
     def __init__(self, torch_threads: int) -> None:
+        os.nice(LESS_URGENT)
+
         async def find_promotion(champion: str) -> Promotion | None:
             found: Promotion | None = await user_state().promotion.remote(champion)
             return found
@@ -42,6 +50,7 @@ class DriftDetector:
 
     def check_health(self) -> None:
         """Fail if no bundle is loaded, and show which: a gauge that is not set again and again disappears."""
+        telemetry.hand_over()
         telemetry.show_bundles(self._loaded.in_force.bundles)
 
     async def bundle(self) -> str:

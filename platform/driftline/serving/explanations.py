@@ -6,9 +6,7 @@ One explanation at a time in each replica, in a thread of its own: it takes a se
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.requests import Policy, RankRequest
 from driftline.registry.explanation import ItemExplanation, explain
 from driftline.registry.model import Model
@@ -34,10 +32,7 @@ class Explanations:
 
 def request_of(question: ExplainQuestion, new_items: dict[str, str]) -> RankRequest:
     """The model's request as it was, as far as scores depend on it."""
-    drift: DriftReport | None = None
-    if question.p_drift is not None:
-        nothing = np.zeros(0)
-        drift = DriftReport(question.p_drift, question.change_point, nothing, nothing, alarm=False, unknown_items=[])
+    drift = None if question.p_drift is None else DriftVerdict(question.p_drift, question.change_point, alarm=False)
     return RankRequest(question.history, keep_seen=question.keep_seen, new_items=new_items or None, drift=drift)
 
 

@@ -16,12 +16,14 @@ import torch
 from driftline.registry.model import Model, load
 from driftline.serving.arms import ArmName, Arms, share_of
 from driftline.serving.calls import ArmServed, Serving
+from driftline.serving.heap import freeze_heap
 from driftline.serving.promotions import Promotion
 
 MAX_BATCH_SIZE: Final = 16
 """Requests that a replica answers in one pass through the model."""
-BATCH_WAIT_SECONDS: Final = 0.002
-"""How long the first request of a batch waits for others."""
+BATCH_WAIT_SECONDS: Final = 0.0
+"""How long the first request of a batch waits for others. Not at all: those that come while a batch is worked on are
+the next one, so batches grow with the load by themselves."""
 FOLLOW_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0
 """Pause after which a bundle that could not be loaded is tried again."""
@@ -200,6 +202,7 @@ class LoadedArms:
     def _prepare(self, wanted: Arms, promotion: int | None) -> InForce:
         champion = self._model(wanted.champion)
         challenger = self._model(wanted.challenger) if wanted.challenger and self._with_challenger else None
+        freeze_heap()
         return InForce(wanted, champion, challenger, promotion, time.time())
 
     def _model(self, path: str) -> Model:

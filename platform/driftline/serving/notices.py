@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.state.outbox import Message
 from driftline.state.records import HistoryEvent, StoredDrift
 
@@ -18,7 +18,7 @@ Band = Literal["below", "inside", "above"]
 
 
 def drift_notice(
-    user_id: str, before: StoredDrift | None, state: StoredDrift, report: DriftReport, history: Sequence[HistoryEvent]
+    user_id: str, before: StoredDrift | None, state: StoredDrift, verdict: DriftVerdict, history: Sequence[HistoryEvent]
 ) -> Message | None:
     """Message about a user whose alarm rose, or whose change point moved on to another regime; else ``None``.
 
@@ -26,10 +26,10 @@ def drift_notice(
     ----------
     before
         The state that ``state`` replaces.
-    report
+    verdict
         What ``state`` holds, over ``history``.
     """
-    if not report.alarm:
+    if not verdict.alarm:
         return None
     risen = before is None or not before.report["alarm"]
     if not risen and not _moved_on(before, state, history):
@@ -39,7 +39,7 @@ def drift_notice(
         {
             "user_id": user_id,
             "reason": "alarm" if risen else "new-regime",
-            "p_drift": report.p_drift,
+            "p_drift": verdict.p_drift,
             "change_event_id": state.change_event_id,
             "bundle": state.bundle,
         },

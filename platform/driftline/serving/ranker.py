@@ -29,6 +29,7 @@ from driftline.serving.calls import (
     Serving,
 )
 from driftline.serving.catalogue import CatalogueFollower, TenantCatalogue
+from driftline.serving.deadlines import takes_deadlines
 from driftline.serving.explanations import Explanations
 from driftline.serving.http.fallback import Popular
 from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
@@ -51,6 +52,7 @@ class Asked:
     question: RankQuestion
 
 
+@takes_deadlines
 class Ranker:
     """Autoscaling deployment.
 
@@ -84,6 +86,7 @@ class Ranker:
 
     def check_health(self) -> None:
         """Fail if no bundle is loaded, and show which: a gauge that is not set again and again disappears."""
+        telemetry.hand_over()
         telemetry.show_bundles(self._loaded.in_force.bundles)
 
     async def bundle(self) -> str:
@@ -128,7 +131,7 @@ class Ranker:
                 RankedItem(item.item_id, catalogue.title(item.item_id) or item.title, item.score) for item in made.items
             ],
             policy=made.policy,
-            drift=made.drift,
+            drift=made.drift and made.drift.verdict,
             unknown_items=list(dict.fromkeys([*made.unknown_items, *resolved.unknown])),
         )
         return Ranking(shown, model.version, resolved.request.drift is not None, arm, resolved.unavailable)

@@ -18,16 +18,18 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
-from driftline.drift.report import DriftReport
 from driftline.serving import telemetry
 from driftline.serving.arms import Arms
 from driftline.serving.assessments import Assessments, UserKey
 from driftline.serving.audit import Deed, recorded
-from driftline.serving.calls import Assessment, DriftStatus, Principal, UserView, VersionAheadError
+from driftline.serving.calls import Assessment, Principal, UserHistory, UserView, VersionAheadError
+from driftline.serving.deadlines import takes_deadlines
+from driftline.serving.heap import freeze_heap
 from driftline.serving.keys import find_principal
 from driftline.serving.notices import Population, PopulationBand, drift_notice
 from driftline.serving.promotions import Change, Promotion, find_promotion, promote
 from driftline.serving.served_lists import FLUSH_SECONDS, ServedLists
+from driftline.serving.user_views import UserViews
 from driftline.serving.webhooks import LEASE_SECONDS, SENT_AT_ONCE, Deliveries, check_url
 from driftline.state import outbox
 from driftline.state.database import reaching_database
@@ -44,7 +46,6 @@ from driftline.state.store import (
     Store,
     StoredDrift,
     StoredEvent,
-    UserSnapshot,
 )
 
 logger = logging.getLogger("ray.serve")
@@ -57,6 +58,7 @@ RETENTION_PAUSE_SECONDS = 3600.0
 SECONDS_PER_DAY = 86_400.0
 
 
+@takes_deadlines
 class UserState:
     """Deployment with one replica on SQLite, any number on PostgreSQL.
 
@@ -92,6 +94,7 @@ class UserState:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-reader")
         self._store = Store(database)
+        self._views = UserViews(self._store, history_events)
         self._served = ServedLists(
             lambda rows: self._write(self._store.add_served, rows),
             lambda rows: self._write(self._store.add_shadows, rows),
@@ -108,6 +111,7 @@ class UserState:
         self._log_salt = secrets.token_bytes(16)
         tasks = (self._assessments.run(), self._served.run(), self._deliveries.run())
         self._background = [asyncio.ensure_future(task) for task in tasks]
+        freeze_heap()
         if retention_days is not None:
             self._background.append(asyncio.ensure_future(self._expire(retention_days * SECONDS_PER_DAY)))
 
@@ -119,6 +123,7 @@ class UserState:
         for task in self._background:
             if task.done():
                 raise RuntimeError(f"a background task of UserState ended: {task}")
+        telemetry.hand_over()
         telemetry.show_backlog("assessments", self._assessments.num_waiting)
         telemetry.show_backlog("served", self._served.num_waiting)
 
@@ -147,22 +152,31 @@ class UserState:
         _demand(version, min_version)
         return version, catalogue_version
 
-    async def read_user(self, tenant: str, user_id: str, min_version: int | None, as_of: int | None = None) -> UserView:
-        """Everything that ranking needs to know of a user; ``as_of`` leaves out events of later versions.
+    async def read_user(self, tenant: str, user_id: str, min_version: int | None) -> UserView:
+        """Everything that ranking needs to know of a user.
 
         Raises
         ------
         VersionAheadError
             If the store has never acknowledged ``min_version``.
         """
-        snapshot = await self._read(self._store.snapshot, tenant, user_id, self._history_events, as_of)
-        _demand(snapshot.version, min_version)
-        return view_of(snapshot)
+        view = await self._read(self._views.read, tenant, user_id)
+        _demand(view.version, min_version)
+        return view
+
+    async def read_user_as_of(self, tenant: str, user_id: str, version: int) -> UserView:
+        """The same without the events of later versions."""
+        return await self._read(self._views.read_as_of, tenant, user_id, version)
+
+    async def read_history(self, tenant: str, user_id: str) -> UserHistory:
+        """The user with the newest events themselves."""
+        return await self._read(self._views.read_history, tenant, user_id)
 
     async def erase_user(self, tenant: str, user_id: str, actor: str) -> int:
         """Remove everything about a user, here and on the disk; ``actor`` is who asks, for the audit log."""
         deed = Deed(tenant, actor, "user.erase", user_id)
         version: int = await self._write(self._recorded, deed, self._store.erase_user, tenant, user_id)
+        self._views.forget(tenant, user_id)
         self._population.forget(tenant, user_id)
         logger.info("user erased", extra={"tenant": tenant, "user": self._pseudonym(tenant, user_id)})
         return version
@@ -184,9 +198,10 @@ class UserState:
         """Catalogue entries written after ``version``."""
         return await self._read(self._store.catalogue_since, tenant, version)
 
-    async def record_served(self, row: ServedList) -> None:
-        """Queue a list that was handed out."""
-        self._served.add(row)
+    async def record_served(self, rows: list[ServedList]) -> None:
+        """Queue lists that were handed out."""
+        for row in rows:
+            self._served.add(row)
 
     async def record_shadows(self, rows: list[ShadowList]) -> None:
         """Queue what a shadow bundle would have shown."""
@@ -261,7 +276,8 @@ class UserState:
             return
         report = assessment.report
         change = None if report.change_point is None else snapshot.history[report.change_point].event_id
-        state = StoredDrift(snapshot.revision, assessment.bundle, change, report.to_dict())
+        said = {"p_drift": report.p_drift, "alarm": report.alarm}
+        state = StoredDrift(snapshot.revision, assessment.bundle, change, said)
         notice = drift_notice(user_id, snapshot.drift, state, report, snapshot.history)
         saved = await self._write(self._store.save_drift, tenant, user_id, state, notice)
         if saved:
@@ -324,29 +340,6 @@ def _in_database(work: Callable[..., R], *args: Any) -> R:
 def _demand(version: int, min_version: int | None) -> None:
     if min_version is not None and version < min_version:
         raise VersionAheadError(f"min_version={min_version} was never acknowledged: the store is at version {version}")
-
-
-def view_of(snapshot: UserSnapshot) -> UserView:
-    """Snapshot with its drift report, the change point put where it lies in this history."""
-    stored = snapshot.drift
-    report: DriftReport | None = None
-    status: DriftStatus = "none" if snapshot.revision is None else "stale"
-    if stored is not None:
-        places = {event.event_id: place for place, event in enumerate(snapshot.history)}
-        change = None if stored.change_event_id is None else places.get(stored.change_event_id)
-        report = DriftReport.from_dict({**stored.report, "change_point": change})
-        if stored.revision == snapshot.revision:
-            status = "current"
-    return UserView(
-        version=snapshot.version,
-        catalogue_version=snapshot.catalogue_version,
-        known=snapshot.revision is not None,
-        num_events=snapshot.num_events,
-        history=snapshot.history,
-        drift=report,
-        drift_bundle=stored.bundle if stored else None,
-        drift_status=status,
-    )
 
 
 async def _answer(response: Any) -> Any:

@@ -53,13 +53,32 @@ class StoredDrift:
     change_event_id
         First event of the new regime: unlike an index, it stays right when older events arrive late.
     report
-        ``DriftReport.to_dict()``.
+        ``p_drift`` and ``alarm`` of the :class:`~driftline.drift.report.DriftVerdict` (JSON values).
     """
 
     revision: int
     bundle: str
     change_event_id: str | None
     report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class UserMarks:
+    """Tells whether what was read of a user is still so: while nothing but the versions moves, it is.
+
+    Revisions are versions of the tenant, which no erasure sets back: a user who came back has another one.
+    """
+
+    version: int
+    catalogue_version: int
+    revision: int | None
+    drift_revision: int | None
+    drift_bundle: str | None
+
+    def same_user(self, other: "UserMarks") -> bool:
+        """Whether history and drift state are the same."""
+        mine = self.revision, self.drift_revision, self.drift_bundle
+        return mine == (other.revision, other.drift_revision, other.drift_bundle)
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,18 @@ class UserSnapshot:
     num_events: int
     history: list[HistoryEvent]
     drift: StoredDrift | None
+
+    @property
+    def marks(self) -> UserMarks:
+        """What it was read as."""
+        drift = self.drift
+        return UserMarks(
+            self.version,
+            self.catalogue_version,
+            self.revision,
+            drift.revision if drift else None,
+            drift.bundle if drift else None,
+        )
 
 
 @dataclass(frozen=True)

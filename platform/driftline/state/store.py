@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, tuple_, update
 
 from driftline.state import timeline
 from driftline.state.database import open_engine, truncate_log, writing
@@ -31,6 +31,7 @@ from driftline.state.records import (
     Status,
     StoredDrift,
     StoredEvent,
+    UserMarks,
     UserSnapshot,
 )
 from driftline.state.statements import (
@@ -56,6 +57,7 @@ __all__ = [
     "Store",
     "StoredDrift",
     "StoredEvent",
+    "UserMarks",
     "UserSnapshot",
 ]
 
@@ -112,6 +114,12 @@ class Store:
                 same = row == (known.get(row.event_id) or first_of_id[row.event_id])
                 statuses.append("duplicate" if same else "conflict")
         return Appended(statuses, version)
+
+    def user_marks(self, tenant: str, user_id: str) -> UserMarks:
+        """Read whether anything about a user has changed: one indexed query."""
+        with self.engine.begin() as connection:
+            row = connection.execute(_MARKS, {"tenant": tenant, "user_id": user_id}).one_or_none()
+        return UserMarks(*row) if row else UserMarks(0, 0, None, None, None)
 
     def snapshot(self, tenant: str, user_id: str, newest: int, as_of: int | None = None) -> UserSnapshot:
         """Read a user with the ``newest`` events of the history; ``as_of`` leaves out what a later version wrote."""
@@ -302,6 +310,19 @@ class Store:
 
 _OF_USERS: Final = sorted(  # the user first: no drift state is added without that row
     (table for table in metadata.tables.values() if "user_id" in table.c), key=lambda table: table is not users
+)
+_MARKS: Final = (  # made once: to build it takes longer than to run it
+    select(
+        versions.c.version,
+        versions.c.catalogue_version,
+        users.c.revision,
+        drift_states.c.revision,
+        drift_states.c.bundle,
+    )
+    .select_from(versions)
+    .outerjoin(users, and_(users.c.tenant == versions.c.tenant, users.c.user_id == bindparam("user_id")))
+    .outerjoin(drift_states, and_(drift_states.c.tenant == users.c.tenant, drift_states.c.user_id == users.c.user_id))
+    .where(versions.c.tenant == bindparam("tenant"))
 )
 _ITEM_COLUMNS = (
     items.c.item_id,

@@ -69,7 +69,7 @@ drift_states = Table(
     Column("revision", BigInteger, nullable=False),  # the history it was worked out from
     Column("bundle", String(256), nullable=False),  # the model it was worked out with
     Column("change_event_id", String(256)),  # first event of the new regime
-    Column("report", Text, nullable=False),  # DriftReport.to_dict() as JSON
+    Column("report", Text, nullable=False),  # JSON, see records.StoredDrift
 )
 
 items = Table(

@@ -15,7 +15,8 @@ from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
-from driftline.models.fusion import FusionGate, GateExamples, fit_gate, history_features, item_features
+from driftline.models.fusion import FusionGate, GateExamples, ItemFeatures, fit_gate, history_features
+from driftline.ranking.scoring import SCORES_AT_ONCE
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
@@ -25,9 +26,10 @@ from driftline.training.checkpoints import Snapshot
 from driftline.training.stages import ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
 
-BATCH_TARGETS = 256
 MAX_GATE_TARGETS = 1000
 """Validation targets that the gate is fitted on; a seeded sample beyond."""
+MAX_GATE_ITEMS = 20_000
+"""Items that it is fitted over; beyond, the targets and a seeded sample of the others."""
 
 
 def assemble(
@@ -44,8 +46,11 @@ def assemble(
     events = ranking_split(dataset, config).fit
     histories = list(dataset.histories(events).values())
     num_items = len(dataset.catalog.ids)
-    tell("fitting popularity, EASE and Markov tables")
-    tables = CollaborativeTables.fit([history.items for history in histories], num_items)
+    tables = CollaborativeTables.fit(
+        [history.items for history in histories], num_items, config.ranking.dense_tables_up_to
+    )
+    tell(_what_was_fitted(config, tables))
+    config = _named_as_fitted(config, tables)
     # of an ingested log, the histories above are those of a sample; popularity is known of everybody
     tables = replace(tables, popularity_N=ranking_counts(dataset, config).astype(np.float32))
     contents = Contents(
@@ -105,26 +110,81 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
     """
     targets = _sampled(ranking_targets(dataset, ranking_split(dataset, config).validation), config.seed)
     p_drift = _p_drift(model, targets)
-    seen = [history.items for history in targets.histories]
-    z_CBN, candidate_BN = model.scorer.components(targets.histories, seen)
-    examples = GateExamples(
-        z_CBN,
-        history_features(np.array([len(history) for history in targets.histories]), p_drift),
-        candidate_BN.index_put((torch.arange(len(targets)), torch.from_numpy(targets.targets_T)), torch.tensor(True)),
-        torch.from_numpy(targets.targets_T),
-    )
-    item_NG = item_features(model.contents.tables.popularity_N)
-    fit_gate(model.contents.gate, examples, item_NG, config.fusion.steps, config.fusion.weight_decay, config.seed)
+    examples, items = _gate_examples(model, targets, p_drift, config.seed)
+    fit_gate(model.contents.gate, examples, items, config.fusion.steps, config.fusion.weight_decay, config.seed)
     return _figures(model, targets, p_drift)
 
 
-def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
-    scores = model.scorer.log_probabilities(targets.histories, [h.items for h in targets.histories], p_drift)
-    excluded = (
-        seen_items(targets.histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+def _gate_examples(
+    model: Model, targets: RankingTargets, p_drift: NDArray[np.float64], seed: int
+) -> tuple[GateExamples, ItemFeatures]:
+    """Component scores of the targets, over all items or, of a large catalogue, the targets and a sample of the others.
+
+    They are standardised over the whole catalogue either way.
+    """
+    columns, stands_for = _gate_columns(len(model.item_ids), targets.targets_T, seed)
+    z, candidates = [], []
+    for part in _slices(model, len(targets)):
+        histories = targets.histories[part]
+        z_CBN, candidate_BN = model.scorer.components(histories, [history.items for history in histories])
+        z.append(z_CBN[..., columns])
+        candidates.append(candidate_BN[:, columns])
+    own_T = torch.from_numpy(np.searchsorted(columns, targets.targets_T))
+    examples = GateExamples(
+        torch.cat(z, dim=1),
+        history_features(np.array([len(history) for history in targets.histories]), p_drift),
+        torch.cat(candidates).index_put((torch.arange(len(targets)), own_T), torch.tensor(True)),
+        own_T,
+        torch.from_numpy(np.log(stands_for)),
     )
-    ranks = mid_ranks(scores, targets.targets_T, excluded)
-    return {f"validation/{name}": float(metric(ranks).mean()) for name, metric in METRICS.items()}
+    features = model.scorer.features()
+    return examples, features._replace(row_N=features.row_N[columns])
+
+
+def _gate_columns(
+    num_items: int, targets_T: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Items that the gate is fitted over, ascending, and how many items each stands for."""
+    if num_items <= MAX_GATE_ITEMS:
+        return np.arange(num_items), np.ones(num_items, dtype=np.float32)
+    own = np.unique(targets_T)
+    others = np.setdiff1d(np.arange(num_items), own)
+    sample = np.random.default_rng(seed).permutation(others)[: MAX_GATE_ITEMS - len(own)]
+    columns = np.sort(np.concatenate([own, sample]))
+    return columns, np.where(np.isin(columns, own), 1.0, len(others) / len(sample)).astype(np.float32)
+
+
+def _slices(model: Model, count: int) -> list[slice]:
+    """Targets in batches whose scores over the catalogue fit into memory."""
+    size = max(1, SCORES_AT_ONCE // len(model.item_ids))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
+    ranks = []
+    for part in _slices(model, len(targets)):
+        histories = targets.histories[part]
+        scores = model.scorer.log_probabilities(histories, [h.items for h in histories], p_drift[part])
+        excluded = seen_items(histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+        ranks.append(mid_ranks(scores, targets.targets_T[part], excluded))
+    return {f"validation/{name}": float(metric(np.concatenate(ranks)).mean()) for name, metric in METRICS.items()}
+
+
+def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
+    limit, items = config.ranking.dense_tables_up_to, tables.num_items
+    if tables.item_item == "ease":
+        return f"fitted popularity, EASE and Markov tables, all pairs of {items:,} items"
+    return (
+        f"fitted popularity, item-kNN and Markov tables, sparse: {items:,} items are more than "
+        f"ranking.dense_tables_up_to={limit:,}, so item-knn-recency stands in the place of ease-recency"
+    )
+
+
+def _named_as_fitted(config: Config, tables: CollaborativeTables) -> Config:
+    """The configuration with the item-item component under the name of what was fitted."""
+    names = dict.fromkeys(("ease-recency", "item-knn-recency"), f"{tables.item_item}-recency")
+    components = tuple(dict.fromkeys(names.get(name, name) for name in config.fusion.components))
+    return config.model_copy(update={"fusion": config.fusion.model_copy(update={"components": components})})
 
 
 def _p_drift(model: Model, targets: RankingTargets) -> NDArray[np.float64]:

@@ -15,7 +15,8 @@ from driftline.drift.recipe import drift_sampler, drift_validation
 from driftline.events.splits import Targets
 from driftline.models.adapters import describe_adapter, load_adapter_state
 from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_model, build_ranker, build_text_tower
-from driftline.models.collaborative import item_factors, popularity
+from driftline.models.collaborative import popularity
+from driftline.models.item_factors import item_factors
 from driftline.models.language_model import backbone_weights
 from driftline.models.text_sampler import TextSampler
 from driftline.models.text_tower import TextAligner, TextEncoder, Tokenizer
@@ -73,7 +74,7 @@ class Stages:
         config, catalog = self.config, self.dataset.catalog
         sequences = factor_sequences(self.dataset, config)
         held_out, fit = alignment_items(sequences, self.num_items, config.seed)
-        factors = item_factors(sequences, self.num_items, FACTOR_DIM)
+        factors = item_factors(sequences, self.num_items, FACTOR_DIM, config.ranking.dense_tables_up_to)
         tokenizer = Tokenizer(base_model(config), config.text.max_tokens)
         torch.manual_seed(config.seed)
         trained = np.isin(np.arange(self.num_items), fit)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from driftline.drift.report import DriftReport
+from driftline.drift.report import DriftVerdict
 from driftline.ranking.requests import Policy
 from driftline.registry.explanation import ItemExplanation
 from driftline.serving import telemetry
@@ -48,12 +48,12 @@ def policy_of(policy: Policy) -> PolicyOut:
     return PolicyOut(**asdict(policy))
 
 
-def drift_of(report: DriftReport | None, view: UserView | None, stored_used: bool) -> DriftOut:
+def drift_of(report: DriftVerdict | None, view: UserView | None, stored_used: bool) -> DriftOut:
     """What is known of drift, and whether it covers the whole history with the bundle in force.
 
     A report that the Ranker worked out for this very request covers it all; a stored one may lag.
     """
-    if report is None or (view is not None and not view.history):
+    if report is None or (view is not None and not view.item_ids):
         return DriftOut(status="none")
     status = view.drift_status if stored_used and view is not None else "current"
     return DriftOut(status=status, p_drift=report.p_drift, change_point=report.change_point, alarm=report.alarm)
@@ -67,8 +67,8 @@ def user_profile(user_id: str, view: UserView, portrait: Portrait, request_id: s
         history=HistoryOut(
             num_events=view.num_events,
             num_items=len(set(view.item_ids)),
-            first_timestamp=view.history[0].timestamp if view.history else None,
-            last_timestamp=view.history[-1].timestamp if view.history else None,
+            first_timestamp=view.first_timestamp,
+            last_timestamp=view.last_timestamp,
             newest_items=list(reversed(view.item_ids[-NEWEST_ITEMS:])),
         ),
         drift=drift_of(portrait.drift, view, portrait.drift_used),

@@ -67,7 +67,7 @@ class Needs(SecurityBase):
         self.scheme_name = "ApiKey"
         self.model = HTTPBearer(description="An API key, as `driftline keys create` prints it.", bearerFormat="dl_…")
 
-    def __call__(self, request: Request) -> Principal:
+    async def __call__(self, request: Request) -> Principal:  # not async, it would run in a thread
         """Return the principal that the envelope authenticated.
 
         Raises

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -31,11 +32,12 @@ class Backends:
     drift_detector: DeploymentHandle[Any]
     timeout_seconds: float
     rank_seconds: float
+    _methods: dict[tuple[str, str], DeploymentHandle[Any]] = field(default_factory=dict)
 
     async def ask(
         self, handle: DeploymentHandle[Any], method: str, *arguments: Any, seconds: float | None = None
     ) -> Any:
-        """Call ``method`` of a deployment and wait, by default for ``timeout_seconds``.
+        """Call ``method`` of a deployment and wait, by default for ``timeout_seconds``; it gets that as its deadline.
 
         Raises
         ------
@@ -43,15 +45,23 @@ class Backends:
             504 if the answer does not come in time (the call is cancelled), 503 if the deployment is overloaded or
             restarting, and what else a caller can do something about.
         """
+        seconds = seconds or self.timeout_seconds
         try:
             with telemetry.stage(f"{handle.deployment_name}.{method}"):
-                async with asyncio.timeout(seconds or self.timeout_seconds):
-                    return await getattr(handle, method).remote(*arguments)
+                async with asyncio.timeout(seconds):
+                    return await self._method(handle, method).remote(*arguments, deadline=time.time() + seconds)
         except Exception as error:  # here and not in the application, where Ray puts handlers of its own in front
             problem = as_problem(error)
             if problem is None:
                 raise
             raise problem from error
+
+    def _method(self, handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
+        """The handle of one method, which Ray would make anew for every call."""
+        key = handle.deployment_name, method
+        if key not in self._methods:
+            self._methods[key] = getattr(handle, method)
+        return self._methods[key]
 
     async def ask_all(self, handle: DeploymentHandle[Any], method: str) -> list[Any]:
         """Call ``method`` of every replica of a deployment and wait; for operators only, as there is no backpressure.
@@ -68,10 +78,6 @@ class Backends:
             if problem is None:
                 raise
             raise problem from error
-
-    def tell(self, handle: DeploymentHandle[Any], method: str, *arguments: Any) -> None:
-        """Call ``method`` and go on; a failure is logged."""
-        self.follow(self.ask(handle, method, *arguments))
 
     def follow(self, work: Coroutine[Any, Any, Any]) -> None:
         """Let something run behind the answer; a failure is logged."""

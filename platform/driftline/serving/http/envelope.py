@@ -88,8 +88,7 @@ class Envelope:
         try:
             _check_head(scope, given_id, request_id)
             if route_path(scope) not in self._open_paths:
-                with telemetry.stage("authenticate"):
-                    principal = await self._authenticate(headers.get("authorization"))
+                principal = await self._authenticate(headers.get("authorization"))
                 scope["state"]["principal"] = principal
                 self._limiter.take(principal)
             body = await self._read_body(headers, receive)

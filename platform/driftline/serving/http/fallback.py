@@ -14,6 +14,8 @@ from driftline.state.store import CatalogueItem
 
 POPULAR_ITEMS: Final = 1000
 REFRESH_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 1.0
+"""Pause after a refresh that failed."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,17 @@ class Fallback:
         self._backends = backends
         self._catalogues = CatalogueFollower(fetch_since)
         self._popular: Popular | None = None
-        self._refreshed_at = -math.inf
+        self._refresh_at = -math.inf
 
     def refresh(self) -> None:
         """Have a Ranker asked for popular items behind the answer, unless it was asked a moment ago."""
-        if time.monotonic() - self._refreshed_at >= REFRESH_SECONDS:
-            self._refreshed_at = time.monotonic()
+        if time.monotonic() >= self._refresh_at:
+            self._refresh_at = time.monotonic() + RETRY_SECONDS
             self._backends.follow(self._fetch())
 
     async def _fetch(self) -> None:
         self._popular = await self._backends.ask(self._backends.ranker, "popular", POPULAR_ITEMS)
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
 
     async def rank(self, question: RankQuestion) -> Ranking | None:
         """A list of popular items; ``None`` before the first Ranker has answered."""

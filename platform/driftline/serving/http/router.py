@@ -9,8 +9,10 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from driftline import __version__
+from driftline.serving import telemetry
 from driftline.serving.bundle_source import BundleSource
 from driftline.serving.calls import Principal, RateLimit
+from driftline.serving.heap import freeze_heap
 from driftline.serving.http import problems
 from driftline.serving.http.auth import Authenticator
 from driftline.serving.http.backends import Backends
@@ -104,5 +106,11 @@ class Router:
         self._backends = Backends(user_state, ranker, drift_detector, timeout_seconds, rank_seconds)
         self._settings = settings
 
+    def check_health(self) -> None:
+        """Tell what was counted."""
+        telemetry.hand_over()
+
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_http(self._backends, self._settings)
+        app = build_http(self._backends, self._settings)
+        freeze_heap()
+        return app

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import groupby
 
 from driftline.drift.report import DriftReport
-from driftline.serving.calls import Assessment, UserView
+from driftline.serving.calls import Assessment, UserHistory
 from driftline.serving.http.cursors import write_cursor
 from driftline.serving.http.messages.timeline import ChangePointOut, PolicyChangeOut, TimelineEventOut, TimelineOut
 from driftline.state.records import EventsPage, HistoryEvent, PolicyChange
@@ -15,7 +15,7 @@ from driftline.state.records import EventsPage, HistoryEvent, PolicyChange
 def timeline(
     user_id: str,
     page: EventsPage,
-    view: UserView,
+    user: UserHistory,
     assessment: Assessment | None,
     policies: Sequence[PolicyChange],
     request_id: str,
@@ -24,13 +24,13 @@ def timeline(
 
     Parameters
     ----------
-    view
-        The user with the history that was assessed.
+    user
+        With the history that was assessed.
     assessment
         ``None`` if the bundle has no drift part.
     """
     report = None if assessment is None else assessment.report
-    places = {event.event_id: place for place, event in enumerate(view.history)}
+    places = {event.event_id: place for place, event in enumerate(user.events)}
     events = []
     for event in page.events:
         surprise, p_drift = _read(report, places.get(event.event_id))
@@ -39,11 +39,11 @@ def timeline(
     return TimelineOut(
         user_id=user_id,
         events=events,
-        change_points=[] if report is None else change_points(view.history, report),
+        change_points=[] if report is None else change_points(user.events, report),
         policy_changes=[PolicyChangeOut(**asdict(change)) for change in policies],
         next_cursor=None if page.next_cursor is None else write_cursor(page.next_cursor),
         bundle=None if assessment is None else assessment.bundle,
-        version=view.version,
+        version=user.view.version,
         request_id=request_id,
     )
 
@@ -51,7 +51,6 @@ def timeline(
 def change_points(history: Sequence[HistoryEvent], report: DriftReport) -> list[ChangePointOut]:
     """One for every stretch of events after which a change was believed: as it was seen where P(drift) was highest."""
     believed = report.change_point_by_event
-    assert believed is not None
     found = []
     for is_believed, group in groupby(range(len(history)), key=lambda place: bool(believed[place] >= 0)):
         if not is_believed:
@@ -72,7 +71,7 @@ def change_points(history: Sequence[HistoryEvent], report: DriftReport) -> list[
 
 def _read(report: DriftReport | None, place: int | None) -> tuple[float | None, float | None]:
     """Surprise and P(drift) of an event; ``None`` for what the model did not read."""
-    if report is None or place is None or report.surprise is None:
+    if report is None or place is None:
         return None, None
     surprise = float(report.surprise[place])
     return (None, None) if math.isnan(surprise) else (surprise, float(report.p_drift_by_event[place]))

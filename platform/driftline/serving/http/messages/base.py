@@ -10,6 +10,8 @@ from driftline.events.schema import LATEST_SECONDS, storable_fault
 MAX_CANDIDATES = 1000
 MAX_HISTORY = 2000
 MAX_K = 1000
+TIMELINE = "/timeline"
+"""What the path of a user's timeline ends in."""
 
 
 def _storable(text: str) -> str:
@@ -19,11 +21,18 @@ def _storable(text: str) -> str:
     return text
 
 
+def _addressable(user_id: str) -> str:
+    if user_id.endswith(TIMELINE):
+        raise ValueError(f"must not end in {TIMELINE!r}: that path means the timeline, so the user could not be erased")
+    return user_id
+
+
 Storable = AfterValidator(_storable)
 # The patterns of the schema say in the OpenAPI document what Storable checks, with a better message, in bodies.
 _NO_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 _NOT_BLANK = Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"\S"), Storable, _NOT_BLANK]
+UserId = Annotated[Id, AfterValidator(_addressable), Field(json_schema_extra={"not": {"pattern": f"{TIMELINE}$"}})]
 Line = Annotated[str, StringConstraints(max_length=1_000), Storable, _NO_NUL]
 Prose = Annotated[str, StringConstraints(max_length=20_000), Storable, _NO_NUL]
 Seconds = Annotated[float, Field(gt=-LATEST_SECONDS, lt=LATEST_SECONDS, description="seconds since the epoch, UTC")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from driftline.events.schema import EVENT_TYPES
-from driftline.serving.http.messages.base import Body, Id, Prose, Seconds, Storable
+from driftline.serving.http.messages.base import Body, Id, Prose, Seconds, Storable, UserId
 
 EventType = Literal["view", "click", "cart", "purchase", "listen", "read", "rating", "review"]
 assert get_args(EventType) == EVENT_TYPES
@@ -30,7 +30,7 @@ class EventIn(Body):
     )
 
     event_id: Id
-    user_id: Id
+    user_id: UserId
     item_id: Id
     type: EventType
     timestamp: Seconds

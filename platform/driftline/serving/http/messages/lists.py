@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from driftline.ranking.requests import PolicyName
-from driftline.serving.http.messages.base import MAX_CANDIDATES, MAX_HISTORY, MAX_K, Body, Id, Version
+from driftline.serving.http.messages.base import MAX_CANDIDATES, MAX_HISTORY, MAX_K, Body, Id, UserId, Version
 from driftline.serving.http.messages.rules import Filters, MaxPerCategory, SeenRule
 
 
@@ -18,7 +18,7 @@ class RecommendIn(Body):
         }
     )
 
-    user_id: Id
+    user_id: UserId
     k: int = Field(10, ge=1, le=MAX_K)
     filters: Filters | None = None
     exclude: list[Id] = Field([], max_length=MAX_CANDIDATES)
@@ -46,7 +46,7 @@ class RankIn(Body):
 
     model_config = ConfigDict(json_schema_extra=_USER_OR_HISTORY)
 
-    user_id: Id | None = None
+    user_id: UserId | None = None
     history: list[Id] | None = Field(None, max_length=MAX_HISTORY, description="item ids, oldest first")
     candidates: list[Id] = Field(
         min_length=1, max_length=MAX_CANDIDATES, json_schema_extra={"uniqueItems": True}, description="no item twice"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from driftline.registry.lookup import SEARCH_WEIGHT
-from driftline.serving.http.messages.base import MAX_CANDIDATES, MAX_K, Body, Id, Line, Prose, Version
+from driftline.serving.http.messages.base import MAX_CANDIDATES, MAX_K, Body, Id, Line, Prose, UserId, Version
 from driftline.serving.http.messages.rules import Filters, SeenRule
 
 Question = Annotated[Prose, StringConstraints(min_length=1)]
@@ -45,7 +45,7 @@ class SearchIn(Body):
     )
 
     query: Question
-    user_id: Id | None = None
+    user_id: UserId | None = None
     k: int = Field(10, ge=1, le=MAX_K)
     personalisation: float = Field(SEARCH_WEIGHT, ge=0, le=0.5, description="weight of the user's taste in the score")
     seen: SeenRule = None

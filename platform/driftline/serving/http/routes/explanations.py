@@ -30,7 +30,7 @@ def add(app: FastAPI, backends: Backends) -> None:
         if served.reading is None:
             raise Problem(404, "this list was asked for without explain: true, so nothing was kept to explain it by")
         view: UserView = await backends.ask(
-            backends.user_state, "read_user", key.tenant, served.user_id, None, served.version
+            backends.user_state, "read_user_as_of", key.tenant, served.user_id, served.version
         )
         question = question_about(served, view, items)
         if question.policy.name == "popular":

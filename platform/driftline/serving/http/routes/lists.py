@@ -14,11 +14,12 @@ from driftline.serving.http.messages.lists import ListOut, RankIn, RecommendIn
 from driftline.serving.http.messages.rules import item_rules
 from driftline.serving.http.problems import Problem
 from driftline.serving.http.routes.base import Reader
+from driftline.serving.http.served_records import ServedRecords
 from driftline.state.store import ServedList
 
 
 def add(app: FastAPI, backends: Backends) -> None:
-    fallback = Fallback(backends)
+    fallback, records = Fallback(backends), ServedRecords(backends)
 
     async def made(question: RankQuestion) -> Ranking:
         """The Ranker's list, or popular items if there is none."""
@@ -57,7 +58,7 @@ def add(app: FastAPI, backends: Backends) -> None:
         served = _served(key.tenant, body.user_id, answer, ranking)
         if body.explain:
             served = replace(served, reading=reading_of(ranking, keep_seen=body.seen in ("include", "only")))
-        backends.tell(backends.user_state, "record_served", served)
+        records.add(served)
         return answer
 
     @app.post("/v1/rank")

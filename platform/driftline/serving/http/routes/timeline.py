@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 
-from driftline.serving.calls import Assessment, UserView
+from driftline.serving.calls import Assessment, UserHistory
 from driftline.serving.http.backends import Backends
 from driftline.serving.http.cursors import PATTERN, read_cursor
 from driftline.serving.http.messages.timeline import TimelineOut
 from driftline.serving.http.problems import Problem
-from driftline.serving.http.routes.base import PathId, Reader
+from driftline.serving.http.routes.base import PathUserId, Reader
 from driftline.serving.http.timelines import timeline
 from driftline.state.records import EventsPage, PolicyChange
 
@@ -26,18 +26,18 @@ def add(app: FastAPI, backends: Backends) -> None:
 
     @app.get("/v1/users/{user_id:path}/timeline")
     async def get_timeline(
-        request: Request, user_id: PathId, key: Reader, cursor: CursorText = "", limit: Limit = 100
+        request: Request, user_id: PathUserId, key: Reader, cursor: CursorText = "", limit: Limit = 100
     ) -> TimelineOut:
         """Events with surprise and P(drift) at each, change points, policy changes; stable while events come in."""
         after = read_cursor(cursor) if cursor else None
         state = backends.user_state
-        view: UserView = await backends.ask(state, "read_user", key.tenant, user_id, None)
-        if not view.known:
+        user: UserHistory = await backends.ask(state, "read_history", key.tenant, user_id)
+        if not user.view.known:
             raise Problem(404, "there is no such user: a user begins with the first event")
         page: EventsPage = await backends.ask(state, "events_page", key.tenant, user_id, after, limit)
-        assessment: Assessment | None = await backends.ask(backends.drift_detector, "assess", view.item_ids)
+        assessment: Assessment | None = await backends.ask(backends.drift_detector, "assess", user.view.item_ids)
         policies: list[PolicyChange] = []
         if after is None:
             policies = await backends.ask(state, "policy_changes", key.tenant, user_id)
-        answer = timeline(user_id, page, view, assessment, policies, request.state.request_id)
+        answer = timeline(user_id, page, user, assessment, policies, request.state.request_id)
         return answer if after is None else answer.model_copy(update={"change_points": []})

@@ -8,12 +8,12 @@ from driftline.serving.http.backends import Backends
 from driftline.serving.http.messages.base import WrittenOut
 from driftline.serving.http.messages.users import UserOut
 from driftline.serving.http.problems import Problem
-from driftline.serving.http.routes.base import PathId, Reader, Writer
+from driftline.serving.http.routes.base import PathUserId, Reader, Writer
 
 
 def add(app: FastAPI, backends: Backends) -> None:
     @app.get("/v1/users/{user_id:path}")
-    async def get_user(request: Request, user_id: PathId, key: Reader) -> UserOut:
+    async def get_user(request: Request, user_id: PathUserId, key: Reader) -> UserOut:
         """Profile: interests, history, drift state and the policy now in force."""
         view: UserView = await backends.ask(backends.user_state, "read_user", key.tenant, user_id, None)
         if not view.known:
@@ -22,7 +22,7 @@ def add(app: FastAPI, backends: Backends) -> None:
         return answers.user_profile(user_id, view, portrait, request.state.request_id)
 
     @app.delete("/v1/users/{user_id:path}")
-    async def delete_user(request: Request, user_id: PathId, key: Writer) -> WrittenOut:
+    async def delete_user(request: Request, user_id: PathUserId, key: Writer) -> WrittenOut:
         """Erase history, drift state and served lists; deleting a user again is harmless."""
         version = await backends.ask(backends.user_state, "erase_user", key.tenant, user_id, key.key_id)
         return WrittenOut(version=version, request_id=request.state.request_id)
