@@ -33,14 +33,41 @@ def wrk(url: str, key: str, bodies: list[str], folder: Path, concurrency: int, s
     DriftlineError
         If wrk is not installed, or says what cannot be read.
     """
+    listed = ", ".join(json.dumps(body) for body in bodies)
+    bodies_in_turn = (
+        f"local bodies, at = {{{listed}}}, 0\nbody = function() at = at % #bodies + 1 return bodies[at] end\n"
+    )
+    return _wrk(url, key, bodies_in_turn, folder, concurrency, seconds)
+
+
+def wrk_events(url: str, key: str, users: int, items: list[str], folder: Path, concurrency: int, seconds: int) -> Load:
+    """The same with batches of 100 new events of ``users`` users in turn.
+
+    Raises
+    ------
+    DriftlineError
+        As :func:`wrk`.
+    """
+    event = (
+        '{"event_id":"load-%d-%d","user_id":"writer-%d","item_id":%s,"type":"view","timestamp":%d}'  # id, user, item
+    )
+    batches = (
+        f"local items, start, at = {{{', '.join(json.dumps(json.dumps(item)) for item in items)}}}, os.time(), 0\n"
+        "body = function()\n  local rows = {}\n  for n = 1, 100 do\n    at = at + 1\n"
+        f"    rows[n] = string.format('{event}', start, at, at % {users}, items[at * 7919 % #items + 1], start + at)\n"
+        '  end\n  return "[" .. table.concat(rows, ",") .. "]"\nend\n'
+    )
+    return _wrk(url, key, batches, folder, concurrency, seconds)
+
+
+def _wrk(url: str, key: str, body: str, folder: Path, concurrency: int, seconds: int) -> Load:
+    """``body`` is Lua that defines a function of this name."""
     script = folder / "post.lua"
     script.write_text(
         'wrk.method = "POST"\n'
         'wrk.headers["Content-Type"] = "application/json"\n'
         f'wrk.headers["Authorization"] = "Bearer {key}"\n'
-        f"local bodies = {{{', '.join(json.dumps(body) for body in bodies)}}}\n"
-        "local at = 0\n"
-        "request = function()\n  at = at % #bodies + 1\n  return wrk.format(nil, nil, nil, bodies[at])\nend\n"
+        f"{body}request = function() return wrk.format(nil, nil, nil, body()) end\n"
     )
     said = _run(["wrk", "-t1", f"-c{concurrency}", f"-d{seconds}s", "--latency", "-s", str(script), url])
     shares = {int(share): _ms(value) for share, value in re.findall(r"^\s+(50|99)%\s+(\S+)$", said, re.MULTILINE)}

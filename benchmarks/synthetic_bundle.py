@@ -2,9 +2,9 @@
 
 python -m benchmarks.synthetic_bundle --items 200000 --out DIR        (then: driftline serve --bundle DIR)
 
-Events come from the generator of synthetic logs (tastes, Zipf's law inside a taste), tables and files from the code that
-training uses. Encoders have the default sizes and random weights, text vectors lie around the centre of their taste, the
-gate weighs all components alike, and P(drift) is low for everybody: time depends on none of it.
+Events come from the generator of synthetic logs (tastes, Zipf's law inside a taste), tables and files from the code
+that training uses. Encoders have the default sizes and random weights, text vectors lie around the centre of their
+taste, the gate weighs all components alike, and P(drift) is low for everybody: time depends on none of it.
 """
 
 import resource

@@ -149,12 +149,12 @@ def plain_log_p(made: Scorer, items: np.ndarray, p_drift: float) -> np.ndarray:
     item_item, chain = (t.toarray() if issparse(t) else t for t in (tables.item_item_NN, tables.markov_NN))
     with torch.no_grad():
         table, bias = made.ranker.items()
-        read = torch.from_numpy(items[-WINDOW:])
-        interests = made.ranker.encoder(table[read].unsqueeze(0), torch.ones(1, len(read), dtype=torch.bool))
+        read = torch.from_numpy(items[-WINDOW:] if len(items) else np.zeros(1, dtype=np.int64))
+        interests = made.ranker.encoder(table[read].unsqueeze(0), torch.full((1, len(read)), len(items) > 0))
     pooled = weights(0.9) @ made.text_vectors_NT.numpy()
     logits = made.text_vectors_NT.numpy() @ (pooled / max(np.linalg.norm(pooled), 1e-12)) / 0.1
     by_name = {
-        "neural": (table @ interests[0, -1] + bias).double().numpy(),
+        "neural": (table @ interests[0, len(items[-WINDOW:])] + bias).double().numpy(),
         f"{tables.item_item}-recency": weights(0.9) @ item_item,
         "markov": weights(0.6) @ chain,
         "popularity": np.log1p(tables.popularity_N),

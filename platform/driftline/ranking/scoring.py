@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from driftline.models.collaborative import CollaborativeTables, recency_weights, weighted_rows
 from driftline.models.fusion import FusionGate, ItemFeatures, history_features, item_features, standardise
 from driftline.models.recommender import Recommender
-from driftline.sequences.batches import History, collate, window
+from driftline.ranking.interests import Interests
+from driftline.sequences.batches import History
 
 ATTENTION_DECAY = 0.9
 ATTENTION_TEMPERATURE = 0.1
@@ -51,6 +52,7 @@ class Scorer:
             table_ND, self.bias_N = ranker.items()
         # laid out by column: a product with a single history is a third faster
         self.table_ND, self.text_vectors_NT = _by_column(table_ND), _by_column(text_vectors_NT)
+        self.interests = Interests(self.ranker, self.table_ND)
         self._log_popularity_N = torch.from_numpy(np.log1p(tables.popularity_N))
         self._features = item_features(np.append(tables.popularity_N, np.float32(0)))  # the last one is a new item's
 
@@ -115,8 +117,7 @@ class Scorer:
 
     def neural(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
         """The ranking model alone: ``logits_B(N+M)``."""
-        batch = collate([window(history, self.ranker.encoder.config.window_events) for history in histories])
-        interests_BD = self.ranker.last_interests(batch, self.table_ND)
+        interests_BD = self.interests(histories)
         logits_BN: Tensor = interests_BD @ self.table_ND.T + self.bias_N
         if new_vectors_MT is None:
             return logits_BN

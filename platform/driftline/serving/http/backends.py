@@ -57,10 +57,15 @@ class Backends:
             raise problem from error
 
     def _method(self, handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
-        """The handle of one method, which Ray would make anew for every call."""
+        """The handle of one method, which Ray would make anew for every call.
+
+        Messages are plain classes, which ``pickle`` writes ten times faster than the default, ``cloudpickle``.
+        """
         key = handle.deployment_name, method
         if key not in self._methods:
-            self._methods[key] = getattr(handle, method)
+            self._methods[key] = handle.options(
+                method_name=method, request_serialization="pickle", response_serialization="pickle"
+            )
         return self._methods[key]
 
     async def ask_all(self, handle: DeploymentHandle[Any], method: str) -> list[Any]:
