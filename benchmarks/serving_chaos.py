@@ -25,7 +25,7 @@ from rich.console import Console
 
 import driftline
 from driftline.cli import run_job
-from driftline.client import Client
+from driftline.client import Client, Item
 from driftline.errors import DriftlineError
 from driftline.evaluation.provenance import provenance
 
@@ -70,7 +70,7 @@ def _run(kind: Kind, names: list[str], bundle: Path, folder: Path, console: Cons
     with opened(kind, _copied(bundle, folder), folder) as place:
         for tenant in TENANTS:
             with Client(place.url, place.keys[tenant]) as client:
-                client.put_item(own_item(tenant), title="A title of one tenant", categories=["Drama"])
+                client.put_item(Item(item_id=own_item(tenant), title="A title of one tenant", categories=["Drama"]))
         course = Course()
         traffic = [
             Traffic(tenant, [other for other in TENANTS if other != tenant], place.url, key, items, course)

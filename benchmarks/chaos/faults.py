@@ -144,16 +144,14 @@ def renamed(bundle: Path) -> Path:
 
 
 def _whole_again(place: Place, course: Course) -> float:
-    began, since = course.now, course.now
+    began, whole = course.now, None
     with _as_first_tenant(place) as (tenant, http):
-        while True:
-            at = course.now
-            if not _works(tenant, http):
-                since = course.now
-            elif at - since >= ALL_WELL_S:
-                return since
+        while whole is None or course.now - whole < ALL_WELL_S:
+            worked = _works(tenant, http)
+            whole = (whole or course.now) if worked else None
             _in_time(began, course, "the service is not whole again")
             time.sleep(0.1)
+    return whole
 
 
 @contextmanager

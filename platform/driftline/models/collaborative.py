@@ -53,7 +53,8 @@ def ease(sequences: Sequence[Items], num_items: int, l2: float = 500.0) -> Score
     inverse_NN = np.linalg.inv(gram_NN)
     weights_NN = inverse_NN / -np.diag(inverse_NN)
     np.fill_diagonal(weights_NN, 0.0)
-    return weights_NN.astype(np.float32)
+    single_NN: Scores = weights_NN.astype(np.float32)
+    return single_NN
 
 
 def markov(sequences: Sequence[Items], num_items: int, steps: int = 5) -> csr_array:

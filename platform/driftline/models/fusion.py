@@ -21,13 +21,14 @@ def standardise(scores_CBN: Tensor, candidate_BN: Tensor) -> Tensor:
 
     Few passes over memory, and none that picks by a mask (ten times slower): a catalogue is long, what is closed short.
     """
-    closed = (~candidate_BN).nonzero(as_tuple=True)
-    count_B1 = candidate_BN.sum(dim=-1, keepdim=True).clamp(min=1)
+    row, column = (~candidate_BN).nonzero(as_tuple=True)
+    closed_B = torch.bincount(row, minlength=len(candidate_BN))
+    count_B1 = (candidate_BN.shape[1] - closed_B).clamp(min=1).unsqueeze(1)
     z_CBN = scores_CBN
-    z_CBN[..., *closed] = 0.0
+    z_CBN[..., row, column] = 0.0
     most_CB1 = torch.maximum(z_CBN.amax(dim=-1, keepdim=True), -z_CBN.amin(dim=-1, keepdim=True))
     z_CBN -= z_CBN.sum(dim=-1, keepdim=True) / count_B1
-    z_CBN[..., *closed] = 0.0
+    z_CBN[..., row, column] = 0.0
     deviation_CB1 = torch.linalg.vector_norm(z_CBN, dim=-1, keepdim=True) / count_B1.sqrt()
     rounding_CB1 = 1e-6 * most_CB1  # of the mean of a constant row
     is_spread_CB1 = deviation_CB1 > rounding_CB1.clamp(min=1e-9)

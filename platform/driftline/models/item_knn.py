@@ -53,7 +53,7 @@ def _nearest(
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
     """Which are the ``count`` largest, among equals the first."""
     least = np.partition(values, len(values) - count)[len(values) - count]
-    chosen = values > least
+    chosen: NDArray[np.bool_] = values > least
     ties = np.flatnonzero(values == least)
     chosen[ties[: count - int(chosen.sum())]] = True
     return chosen

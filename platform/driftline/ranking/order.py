@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def best_first(scores_N: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def best_first(scores_N: NDArray[np.float32] | NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Positions of the ``count`` highest scores, best first, among equals by position; those at ``-inf`` never.
 
     Fewer come back where fewer are above ``-inf``.

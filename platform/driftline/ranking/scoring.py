@@ -18,8 +18,10 @@ from driftline.sequences.batches import History
 
 ATTENTION_DECAY = 0.9
 ATTENTION_TEMPERATURE = 0.1
-SCORES_AT_ONCE = 2**22
-"""Bounds the memory of one pass: histories times items."""
+SCORES_AT_ONCE = 2**20
+"""Histories times items of one pass: bounds its memory, and keeps it where the allocator uses it again and again."""
+SLOW_PRODUCTS = (2, 3)
+"""Numbers of histories whose product with a large table takes longer at once than one by one (MKL, 200,000 rows)."""
 
 
 class Scorer:
@@ -118,7 +120,7 @@ class Scorer:
     def neural(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
         """The ranking model alone: ``logits_B(N+M)``."""
         interests_BD = self.interests(histories)
-        logits_BN: Tensor = interests_BD @ self.table_ND.T + self.bias_N
+        logits_BN: Tensor = _product(interests_BD, self.table_ND) + self.bias_N
         if new_vectors_MT is None:
             return logits_BN
         return torch.cat([logits_BN, interests_BD @ self.ranker.items.from_text(new_vectors_MT).T], dim=1)
@@ -128,7 +130,7 @@ class Scorer:
         weights = recency_weights([history.items for history in histories], ATTENTION_DECAY)
         pooled_BT = torch.from_numpy(weighted_rows(weights, self.text_vectors_NT.numpy()))
         pooled_BT = nn.functional.normalize(pooled_BT, dim=-1) / ATTENTION_TEMPERATURE
-        logits_BN = pooled_BT @ self.text_vectors_NT.T
+        logits_BN = _product(pooled_BT, self.text_vectors_NT)
         if new_vectors_MT is not None:
             logits_BN = torch.cat([logits_BN, pooled_BT @ new_vectors_MT.T], dim=1)
         return torch.softmax(logits_BN, dim=-1)
@@ -143,6 +145,13 @@ class Scorer:
         else:
             scores = torch.from_numpy(self.tables.score(name, [h.items for h in histories]))
         return scores if new_vectors_MT is None else nn.functional.pad(scores, (0, len(new_vectors_MT)))
+
+
+def _product(rows_BD: Tensor, table_ND: Tensor) -> Tensor:
+    """``rows_BD @ table_ND.T``."""
+    if len(rows_BD) in SLOW_PRODUCTS:
+        return torch.cat([rows_BD[row : row + 1] @ table_ND.T for row in range(len(rows_BD))])
+    return rows_BD @ table_ND.T
 
 
 def _by_column(table_ND: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from driftline.drift.report import DriftVerdict
 from driftline.errors import UnknownIdError
+from driftline.ranking.order import best_first
 from driftline.ranking.requests import RankRequest
 from driftline.ranking.similar import Relevance, WordIndex, personal_score, standing, text_match
 
@@ -166,10 +167,10 @@ class Lookup:
         ]
         log_p_BC = self.model.log_probabilities(ranked)
         columns = {pair: place for place, pair in enumerate(self._new(*ranked), start=len(self.model.item_ids))}
-        known = np.arange(len(self.model.item_ids))
+        known = len(self.model.item_ids)
         return {
-            row: log_p_BC[number, [*known, *(columns[pair] for pair in self._new(ranked[number]))]]
-            for number, row in enumerate(rows)
+            row: np.append(log_p_BC[number, :known], log_p_BC[number, [columns[pair] for pair in self._new(request)]])
+            for number, (row, request) in enumerate(zip(rows, ranked, strict=True))
         }
 
     def _new(self, *requests: LookupRequest | RankRequest) -> list[tuple[str, str]]:
@@ -207,7 +208,7 @@ class Lookup:
                 match=float(match[choice[place]]),
                 taste=None if taste is None else float(taste[place]),
             )
-            for place in np.argsort(-score, kind="stable")[: request.k]
+            for place in best_first(score, request.k).tolist()
         ]
 
     def _choice(self, request: LookupRequest, new: Sequence[tuple[str, str]]) -> NDArray[np.int64]:

@@ -20,7 +20,8 @@ def environment(ingress: Ingress, folder: Path) -> dict[str, str]:
     ----------
     folder
         For HAProxy's configuration and socket. They and its ports have fixed places by default, so that a second
-        service on a machine would take over the first one's proxy. Its path must be short (29 characters): Serve adds
+        service on a machine would take over the first one's proxy; or, at the fallback's port, be sent the requests
+        of the first while no Router of that lives. Its path must be short (29 characters): Serve adds
         a node id of 56, and the path of a Unix socket ends at about 100.
     """
     if ingress == "python":
@@ -37,6 +38,7 @@ def environment(ingress: Ingress, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(place / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
     }
 
 

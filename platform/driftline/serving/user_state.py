@@ -175,9 +175,11 @@ class UserState:
     async def erase_user(self, tenant: str, user_id: str, actor: str) -> int:
         """Remove everything about a user, here and on the disk; ``actor`` is who asks, for the audit log."""
         deed = Deed(tenant, actor, "user.erase", user_id)
-        version: int = await self._write(self._recorded, deed, self._store.erase_user, tenant, user_id)
-        self._views.forget(tenant, user_id)
-        self._population.forget(tenant, user_id)
+        try:
+            version: int = await self._write(self._recorded, deed, self._store.erase_user, tenant, user_id)
+        finally:  # a caller who has gone does not stop what the writer has begun
+            self._views.forget(tenant, user_id)
+            self._population.forget(tenant, user_id)
         logger.info("user erased", extra={"tenant": tenant, "user": self._pseudonym(tenant, user_id)})
         return version
 
