@@ -3,9 +3,11 @@
 python -m benchmarks.serving_load --bundle DIR        (needs wrk and hey: apt-get install wrk hey)
 
 - ``/v1/recommend`` for users with 50 events beside a no-op of the same topology and sizes (benchmarks/serving_noop.py),
-  both behind HAProxy, measured in turns: latency of one connection, throughput when saturated, the tail at half of it;
+  both behind HAProxy, one running at a time, Driftline before and after: latency of one connection, throughput when
+  saturated, the tail at half of it;
 - ``/v1/rank`` of 100 candidates, HTTP included, beside a MiniLM-L6 cross-encoder on the same texts and one thread;
-- ``/v1/events`` in batches of 100 on SQLite, acknowledged after the commit.
+- ``/v1/events`` in batches of 100 on SQLite, acknowledged after the commit;
+- with ``--large``, the same lists from a catalogue of 200,000 items.
 """
 
 import json
@@ -14,6 +16,7 @@ import pickle
 import statistics
 import sys
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -29,7 +32,7 @@ from sqlalchemy import func, select
 import driftline
 from driftline.cli import run_job
 from driftline.evaluation.provenance import provenance
-from driftline.serving.calls import question_of
+from driftline.serving.calls import Ranking, question_of
 from driftline.serving.keys import create_key
 from driftline.serving.local_service import LocalService
 from driftline.serving.user_views import view_of
@@ -38,7 +41,7 @@ from driftline.state.tables import events
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "serving-load.json"
-USERS, HISTORY, K, CANDIDATES = 100, 50, 10, 100
+USERS, USERS_OF_LARGE, HISTORY, K, CANDIDATES = 100, 20, 50, 10, 100
 TURNS, SECONDS, SATURATING = 3, 6, 16
 WRITERS, WRITING = 1000, 4
 
@@ -54,34 +57,94 @@ class Noop(LocalService):
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Directory of the bundle to serve; ML-100K for the stated figures.")],
+    large: Annotated[
+        Path | None, typer.Option(help="A bundle of benchmarks.synthetic_bundle, to see what a long catalogue costs.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON file with every figure.")] = RESULTS,
 ) -> None:
     """Measure everything and write it down."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    console, found = Console(highlight=False), dict[str, Any]()
-    with (
-        TemporaryDirectory(prefix="driftline-load-") as folder,
-        LocalService(bundle, Path(folder) / "driftline") as service,
-    ):
-        key = create_key(Store(service.database), "default", "load", ["read", "write"])
-        client = httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-        users = _settle(client, bundle)
-        Noop.sizes = _sizes(client, service, bundle, users)
-        console.print(f"bytes of one request's messages: {Noop.sizes}")
-        bodies = [json.dumps({"user_id": user, "k": K}) for user in users]
-        with Noop(bundle, Path(folder) / "noop") as noop:
-            found["recommend"] = _against_noop(service.url, noop.url, key, bodies, Path(folder), console)
-        found["rank"] = _against_cross_encoder(client, bundle, users[0], console)
-        found["events"] = _events(service, key, driftline.load(bundle).item_ids, Path(folder), console)
+    console, found, ours, theirs = Console(highlight=False), dict[str, Any](), Runs(), Runs()
+    with TemporaryDirectory(prefix="driftline-load-") as name:
+        folder = Path(name)
+        with LocalService(bundle, folder / "driftline") as service:
+            key = create_key(Store(service.database), "default", "load", ["read", "write"])
+            client = _client(service, key)
+            users = _settle(client, bundle, USERS)
+            Noop.sizes = _sizes(client, service, bundle, users)
+            console.print(f"bytes of one request's messages: {Noop.sizes}")
+            bodies = [json.dumps({"user_id": user, "k": K}) for user in users]
+            target = Target(service.url, key, bodies, folder)
+            ours.add("driftline", target, console)
+            half = _half_load(target, ours, console)
+            found["rank"] = _against_cross_encoder(client, bundle, users[0], console)
+        with Noop(bundle, folder / "noop") as noop:
+            theirs.add("no-op", Target(noop.url, key, bodies, folder), console)
+        with LocalService(bundle, folder / "driftline") as service:
+            ours.add("driftline", Target(service.url, key, bodies, folder), console)
+            found["events"] = _events(service, key, driftline.load(bundle).item_ids, folder, console)
+        found["recommend"] = _compared(ours, theirs, console) | half
+        if large is not None:
+            found["large_catalogue"] = _large(large, folder, ours, console)
     config = {"users": USERS, "history_events": HISTORY, "k": K, "bundle": bundle.name, "connections": SATURATING}
     out.write_text(json.dumps({"figures": found, **provenance(config, 7)}, indent=2) + "\n")
     console.print(f"figures {out}")
 
 
-def _settle(client: httpx.Client, bundle: Path) -> list[str]:
+@dataclass(frozen=True)
+class Target:
+    """A service, and what to ask it."""
+
+    url: str
+    key: str
+    bodies: list[str]
+    folder: Path
+
+    def load(self, connections: int) -> Load:
+        """One turn of wrk."""
+        return wrk(f"{self.url}/v1/recommend", self.key, self.bodies, self.folder, connections, SECONDS)
+
+
+@dataclass
+class Runs:
+    """Turns by number of connections."""
+
+    alone: list[Load] = field(default_factory=list)
+    saturated: list[Load] = field(default_factory=list)
+
+    def add(self, name: str, target: Target, console: Console) -> None:
+        """Measure a service; the first turn of each kind warms up."""
+        for connections, loads in ((1, self.alone), (SATURATING, self.saturated)):
+            for turn in range(TURNS + 1):
+                load = target.load(connections)
+                console.print(f"{name}, {connections} connections: {load}")
+                if turn:
+                    loads.append(load)
+
+    @property
+    def p50_ms(self) -> float:
+        """Of one connection; median over the turns."""
+        return statistics.median(load.p50_ms for load in self.alone)
+
+    @property
+    def requests_per_s(self) -> float:
+        """Saturated; median over the turns."""
+        return statistics.median(load.requests_per_s for load in self.saturated)
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered by 200."""
+        return sum(load.failed for load in self.alone + self.saturated)
+
+
+def _client(service: LocalService, key: str) -> httpx.Client:
+    return httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def _settle(client: httpx.Client, bundle: Path, number_of_users: int) -> list[str]:
     """Users with random histories whose drift state is up to date, so that the load is the steady state's."""
     items, rng = driftline.load(bundle).item_ids, np.random.default_rng(7)
-    users = [f"user-{number}" for number in range(USERS)]
+    users = [f"user-{number}" for number in range(number_of_users)]
     for user in users:
         rows = [
             {"event_id": f"{user}-{n}", "user_id": user, "item_id": items[i], "type": "view", "timestamp": 1e9 + 60 * n}
@@ -100,39 +163,49 @@ def _sizes(client: httpx.Client, service: LocalService, bundle: Path, users: lis
     question = question_of("default", users[0], view)
     made = driftline.load(bundle).recommend(question.history, k=K)
     answer = client.post("/v1/recommend", json={"user_id": users[0], "k": K}).raise_for_status()
-    ranking = len(pickle.dumps(made))
+    sent = replace(made, drift=made.drift and made.drift.verdict)  # as the Ranker does
+    ranking = len(pickle.dumps(Ranking(sent, bundle.name, drift_used=True)))
     return Sizes(
         view=len(pickle.dumps(view)), question=len(pickle.dumps(question)), ranking=ranking,
         answer=len(answer.content), record=ranking,
     )  # fmt: skip
 
 
-def _against_noop(url: str, noop: str, key: str, bodies: list[str], folder: Path, console: Console) -> dict[str, Any]:
-    targets = {"driftline": f"{url}/v1/recommend", "noop": f"{noop}/v1/recommend"}
-    runs: dict[str, dict[int, list[Load]]] = {name: {1: [], SATURATING: []} for name in targets}
-    for connections in (1, SATURATING):
-        for turn in range(TURNS + 1):  # the first warms up
-            for name, target in targets.items():
-                load = wrk(target, key, bodies, folder, connections, SECONDS)
-                console.print(f"{name}, {connections} connections: {load}")
-                if turn:
-                    runs[name][connections].append(load)
-    p50 = {name: statistics.median(load.p50_ms for load in runs[name][1]) for name in targets}
-    rate = {name: statistics.median(load.requests_per_s for load in runs[name][SATURATING]) for name in targets}
-    half = hey(targets["driftline"], key, bodies[0], rate["driftline"] / 2, 20)
-    failed = sum(load.failed for loads in runs.values() for each in loads.values() for load in each) + half.failed
-    found = {
-        "p50_ms": p50, "added_ms": p50["driftline"] - p50["noop"], "requests_per_s": rate,
-        "throughput_ratio": rate["driftline"] / rate["noop"], "failed": failed,
-        "half_load": {"requests_per_s": half.requests_per_s, "p50_ms": half.p50_ms, "p99_ms": half.p99_ms},
-        "p99_over_p50": half.p99_ms / half.p50_ms,
-    }  # fmt: skip
+def _half_load(target: Target, ours: Runs, console: Console) -> dict[str, Any]:
+    """The tail at half of what saturates."""
+    url = f"{target.url}/v1/recommend"
+    load = hey(url, target.key, target.bodies[0], ours.requests_per_s / 2, 20)
+    ratio = load.p99_ms / load.p50_ms
+    console.print(f"[bold]at half load: {load}; p99 is {ratio:.1f} x p50 (claim: at most 5)")
+    figures = {"requests_per_s": load.requests_per_s, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms}
+    return {"half_load": figures | {"failed": load.failed}, "p99_over_p50": ratio}
+
+
+def _compared(ours: Runs, theirs: Runs, console: Console) -> dict[str, Any]:
+    """Beside the no-op. One service runs at a time: the idle daemons of another would be paid for by both."""
+    added, ratio = ours.p50_ms - theirs.p50_ms, ours.requests_per_s / theirs.requests_per_s
     console.print(
-        f"[bold]recommend: p50 {p50['driftline']:.1f} ms, {found['added_ms']:.1f} ms above the no-op (claim: at most "
-        f"6); {rate['driftline']:.0f}/s, {found['throughput_ratio']:.2f} of the no-op (claim: at least .5); at half "
-        f"load p99 is {found['p99_over_p50']:.1f} x p50 (claim: at most 5); {failed} failed"
+        f"[bold]recommend: p50 {ours.p50_ms:.1f} ms, {added:.1f} ms above the no-op (claim: at most 6); "
+        f"{ours.requests_per_s:.0f}/s, {ratio:.2f} of the no-op (claim: at least .5); {ours.failed} failed"
     )
-    return found
+    return {
+        "p50_ms": {"driftline": ours.p50_ms, "noop": theirs.p50_ms}, "added_ms": added,
+        "requests_per_s": {"driftline": ours.requests_per_s, "noop": theirs.requests_per_s},
+        "throughput_ratio": ratio, "failed": ours.failed,
+    }  # fmt: skip
+
+
+def _large(bundle: Path, folder: Path, ours: Runs, console: Console) -> dict[str, Any]:
+    runs = Runs()
+    with LocalService(bundle, folder / "large") as service:
+        key = create_key(Store(service.database), "default", "load", ["read", "write"])
+        users = _settle(_client(service, key), bundle, USERS_OF_LARGE)
+        bodies = [json.dumps({"user_id": user, "k": K}) for user in users]
+        runs.add(bundle.name, Target(service.url, key, bodies, folder), console)
+    ratio = runs.p50_ms / ours.p50_ms
+    console.print(f"[bold]{bundle.name}: p50 {runs.p50_ms:.1f} ms, {ratio:.2f} x the other's (claim: at most 3)")
+    figures = {"bundle": bundle.name, "p50_ms": runs.p50_ms, "requests_per_s": runs.requests_per_s}
+    return figures | {"p50_ratio": ratio, "failed": runs.failed}
 
 
 def _against_cross_encoder(client: httpx.Client, bundle: Path, user: str, console: Console) -> dict[str, float]:
