@@ -25,10 +25,8 @@ def delay_against_arl(samples: Sequence[Sample], names: Sequence[str], path: Pat
     for name in names:
         steady = [np.asarray(run) for sample in samples for run in sample.steady[name]]
         levels = np.quantile(np.concatenate([run[WARM_UP_EVENTS:] for run in steady]), np.linspace(0.8, 0.9995, LEVELS))
-        points = [
-            (run_length(steady, float(level)).arl_events, _found(samples, name, float(level))) for level in levels
-        ]
-        axes.plot(*zip(*[point for point in points if np.isfinite(point[0])], strict=True), label=name)
+        arls = [run_length(steady, float(level)).arl_events for level in levels]
+        axes.plot(arls, [_found(samples, name, float(level)) for level in levels], label=name)
     axes.axvline(200, color="0.7", linewidth=0.8)
     axes.set(xscale="log", xlim=(20, 3000), ylim=(0, 1))
     axes.set(xlabel="average run length between false alarms, events", ylabel="found within 20 events")

@@ -45,7 +45,7 @@ class Size:
 
     pairs: int = 200
     """Of a drifted and an undrifted stream of a test user; half as many for each variant (gradual, noise)."""
-    fit_pairs: int = 150
+    fit_pairs: int = 250
     """Of calibration users, behind P(drift) and the pair classifier."""
     steady_per_user: int = 4
     """Undrifted streams of every calibration user, behind the thresholds."""
@@ -134,12 +134,14 @@ def run_trial(
         reading, series = scanner(stream)
         series[fused.name] = fused.series(reading)
         rows.append(
-            _row(stream, "sudden", reach) | _series(series, reading, fused) | _splits(reading, reach, stream, splits)
+            _row(stream, seed, "sudden", reach)
+            | _series(series, reading, fused)
+            | _splits(reading, reach, stream, splits)
         )
         step()
     for kind, stream, reach in variants:
         reading = scanner.reader.read(stream.items)
-        rows.append(_row(stream, kind, reach) | _series({fused.name: fused.series(reading)}, reading, fused))
+        rows.append(_row(stream, seed, kind, reach) | _series({fused.name: fused.series(reading)}, reading, fused))
         step()
     summary = {
         "track": track,
@@ -206,7 +208,7 @@ def _thresholds(
     return {name: {str(arl): threshold_for(own, arl) for arl in RUN_LENGTHS} for name, own in runs.items()}
 
 
-def _row(stream: Stream, kind: str, reach: int) -> dict[str, Any]:
+def _row(stream: Stream, seed: int, kind: str, reach: int) -> dict[str, Any]:
     return {
         "stream_id": stream.stream_id,
         "user": stream.user,
@@ -214,7 +216,7 @@ def _row(stream: Stream, kind: str, reach: int) -> dict[str, Any]:
         "track": stream.track,
         "kind": kind,
         "severity": stream.severity,
-        "seed": stream.seed,
+        "seed": seed,
         "label": stream.drifted,
         "k": stream.change_point,
         "reach": reach,

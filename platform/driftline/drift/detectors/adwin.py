@@ -11,8 +11,8 @@ from driftline.drift.detectors.contract import State, Step
 from driftline.drift.reading import Event, Reading
 from driftline.drift.restart import FloatArray
 
-STRICTNESS = np.linspace(0.0, 16.0, 49)
-"""``-log δ`` of the copies that watch a stream: δ from 1 to 1e-7, three to a nat."""
+STRICTNESS = np.concatenate([np.linspace(0.0, 2.0, 41), np.linspace(2.25, 16.0, 56)])
+"""``-log δ`` of the copies that watch a stream: δ from 1 to 1e-7, densest where run lengths of hundreds lie."""
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,17 @@ class Step(NamedTuple):
 
 
 class Statistic(Protocol):
-    """An algorithm that watches a stream. Immutable: what it remembers is its ``State``.
+    """An algorithm that watches a stream. Immutable: what it remembers is its ``State``."""
 
-    Attributes
-    ----------
-    name
-        Unique among the statistics.
-    version
-        Counts up whenever the meaning of ``State`` changes.
-    """
+    @property
+    def name(self) -> str:
+        """Unique among the statistics."""
+        ...
 
-    name: str
-    version: int
+    @property
+    def version(self) -> int:
+        """Counts up whenever the meaning of ``State`` changes."""
+        ...
 
     def start(self) -> State:
         """Before the first event."""

@@ -23,12 +23,14 @@ class PageHinkley:
     falls: bool
     """Whether the signal falls after a change (lift), or rises (surprise)."""
     delta: float = 0.005
+    min_instances: int = WARM_UP_EVENTS
+    """river's default of 30 is later than many changes of the benchmark."""
     version: int = 1
 
     @property
     def name(self) -> str:
         """Unique among the statistics."""
-        return f"Page-Hinkley ({self.signal}, δ={self.delta:g})"
+        return f"Page-Hinkley ({self.signal}, δ={self.delta:g}, from {self.min_instances})"
 
     def start(self) -> State:
         """The signal so far."""
@@ -46,10 +48,12 @@ class PageHinkley:
     def _series(self, values_T: FloatArray) -> FloatArray:
         from river.drift import PageHinkley as River
 
-        test = River(WARM_UP_EVENTS, self.delta, threshold=np.inf, mode="down" if self.falls else "up")
+        test = River(self.min_instances, self.delta, threshold=np.inf, mode="down" if self.falls else "up")
         statistic_T = np.zeros(len(values_T))
         for t, value in enumerate(values_T.tolist()):
             test.update(value)
+            if t + 1 < self.min_instances:
+                continue
             if self.falls:
                 statistic_T[t] = test._max_decrease - test._sum_decrease
             else:

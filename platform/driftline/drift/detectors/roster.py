@@ -3,7 +3,7 @@
 from driftline.config import DriftConfig
 from driftline.drift.calibration import LogOdds
 from driftline.drift.detectors.adwin import Adwin
-from driftline.drift.detectors.contract import Statistic
+from driftline.drift.detectors.contract import WARM_UP_EVENTS, Statistic
 from driftline.drift.detectors.cosine import Cosine
 from driftline.drift.detectors.fused import Fused
 from driftline.drift.detectors.genre_chi_square import GenreChiSquare
@@ -18,8 +18,8 @@ from driftline.drift.detectors.restart_posterior import RestartPosterior
 from driftline.drift.detectors.shiryaev_roberts import ShiryaevRoberts
 from driftline.drift.detectors.signal_cusum import oracle_cusum, popularity_cusum
 
-PAGE_HINKLEY_DELTAS = (0.005, 0.1, 0.3)
-"""Magnitudes that the benchmark tries: river's default, and two of the order of a change in nats."""
+PAGE_HINKLEY = ((0.005, 30), (0.005, WARM_UP_EVENTS), (0.1, WARM_UP_EVENTS))
+"""Magnitude and first event with an alarm: river's defaults, and two that suit short streams better."""
 
 
 def river_statistics() -> list[Statistic]:
@@ -27,7 +27,7 @@ def river_statistics() -> list[Statistic]:
     tests: list[Statistic] = []
     for signal, falls in (("lift", True), ("surprise", False)):
         tests += [Adwin(signal), Kswin(signal)]
-        tests += [PageHinkley(signal, falls, delta) for delta in PAGE_HINKLEY_DELTAS]
+        tests += [PageHinkley(signal, falls, *options) for options in PAGE_HINKLEY]
     return tests
 
 
