@@ -20,7 +20,8 @@ from driftline.drift.benchmark.resampling import (
 )
 from driftline.drift.benchmark.splits import FUSED_SPLIT, SPLIT_NAMES
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
-from driftline.drift.calibration import WARM_UP_EVENTS, at_prior
+from driftline.drift.calibration import at_prior
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import SEVERITIES
 
@@ -159,7 +160,7 @@ def _split_auroc(samples: Sequence[Sample], name: str) -> dict[str, Estimate]:
 def _detected(sample: Sample, name: str, arl: str, age: int) -> FloatArray:
     """Share of the drifted streams without an earlier false alarm."""
     delays_P, _ = sample.delays(name, sample.thresholds[name][arl])
-    return weighted_mean(sample.weights_RP * (delays_P >= 1), delays_P <= age)
+    return weighted_mean(sample.weights_RP * (delays_P >= 1), (delays_P <= age).astype(np.float64))
 
 
 def _median_delay(sample: Sample, name: str, arl: str) -> FloatArray:
@@ -178,7 +179,8 @@ def _achieved_arl(sample: Sample, name: str, arl: str) -> FloatArray:
     weights_RQ = sample.weights_RQ
     alarms_R = weights_RQ @ np.array(alarms, dtype=np.float64)
     exposure_R = weights_RQ @ np.array(exposure, dtype=np.float64)
-    return np.divide(exposure_R, alarms_R, out=np.full(len(alarms_R), np.inf), where=alarms_R > 0)
+    achieved_R: FloatArray = np.divide(exposure_R, alarms_R, out=np.full(len(alarms_R), np.inf), where=alarms_R > 0)
+    return achieved_R
 
 
 def _classified(sample: Sample, name: str, arl: str) -> dict[str, FloatArray]:
@@ -234,7 +236,8 @@ def _calibration_error(sample: Sample, prior: float) -> FloatArray:
     for number in range(BINS):
         inside = place == number
         error_R += np.abs(weights_RP[:, inside] @ (p[inside] - labels[inside]))
-    return error_R / weights_RP.sum(axis=1)
+    mean_R: FloatArray = error_R / weights_RP.sum(axis=1)
+    return mean_R
 
 
 def _change_point_error(sample: Sample) -> FloatArray:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from driftline.drift.benchmark.bars import FUSED
 from driftline.drift.benchmark.figures import BINS, Sample, probabilities
 from driftline.drift.benchmark.trial import ORACLE
-from driftline.drift.calibration import WARM_UP_EVENTS, run_length
+from driftline.drift.calibration import run_length
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.restart import FloatArray
 
 SHOWN = (FUSED, ORACLE, "restart Shiryaev-Roberts", "restart CUSUM", "MMD", "cosine", "genre run length")

@@ -17,7 +17,7 @@ from driftline.drift.benchmark.bars import FUSED, Bar, bars
 from driftline.drift.benchmark.figures import Sample, track_figures
 from driftline.drift.benchmark.resampling import Estimate, Resamples
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
-from driftline.drift.calibration import WARM_UP_EVENTS
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
 
 STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:75em} table{border-collapse:collapse}"

@@ -68,7 +68,7 @@ def estimate(figures_SR: Sequence[FloatArray]) -> Estimate:
 
 def weighted_mean(weights_RP: FloatArray, values_P: FloatArray) -> FloatArray:
     """nan where nothing has weight."""
-    return _ratio(weights_RP @ values_P.astype(np.float64), weights_RP.sum(axis=1))
+    return _ratio(weights_RP @ values_P, weights_RP.sum(axis=1))
 
 
 def weighted_auroc(
@@ -87,11 +87,13 @@ def weighted_median(weights_RP: FloatArray, values_P: FloatArray) -> FloatArray:
     share_RP = np.cumsum(weights_RP[:, order], axis=1)
     total_R1 = share_RP[:, -1:]
     place_R = (share_RP < total_R1 / 2).sum(axis=1).clip(max=len(order) - 1)
-    return np.where(total_R1[:, 0] > 0, values_P[order][place_R], np.nan)
+    median_R: FloatArray = np.where(total_R1[:, 0] > 0, values_P[order][place_R], np.nan)
+    return median_R
 
 
 def _ratio(above_R: FloatArray, below_R: FloatArray) -> FloatArray:
-    return np.divide(above_R, below_R, out=np.full(len(above_R), np.nan), where=below_R > 0)
+    ratio_R: FloatArray = np.divide(above_R, below_R, out=np.full(len(above_R), np.nan), where=below_R > 0)
+    return ratio_R
 
 
 def _finite(value: float) -> float | None:
