@@ -12,7 +12,7 @@ from rich.console import Console
 
 import driftline
 from driftline.cli import run_job
-from driftline.drift.benchmark import check_drift, table
+from driftline.drift.check import check_drift, table
 from driftline.drift.streams import taste_distance
 from driftline.errors import BundleError
 from driftline.evaluation.provenance import provenance

@@ -78,7 +78,7 @@ def test_a_constant_stream_alarms_above_its_value_only() -> None:
 
 def test_labelled_positions() -> None:
     stream = Stream("s", np.arange(57), "a", "b", 30, None, "X", 0)
-    positions, drifted = labelled_positions(stream, np.random.default_rng(0))
+    positions, drifted = labelled_positions(stream, np.random.default_rng(0), reach=27)
     assert positions[0] < 30
     assert positions[1:] == [34, 39, 49, 56]  # ages 5, 10, 20 and the end; 30 and 40 lie beyond it
     assert drifted == [False, True, True, True, True]

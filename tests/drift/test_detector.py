@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from driftline.drift.benchmark import check_drift, delay
 from driftline.drift.calibration import calibrate
+from driftline.drift.check import check_drift, delay
 from driftline.drift.detector import DriftDetector
 from driftline.drift.streams import Stream, TasteDistance
 from driftline.drift.surprise import restart_log_probabilities

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from driftline.drift.streams import Recipe, Stream, TasteDistance, draw_streams, jensen_shannon
+from driftline.drift.streams import (
+    Recipe,
+    Stream,
+    TasteDistance,
+    draw_steady,
+    draw_streams,
+    jensen_shannon,
+    with_noise,
+)
 from driftline.errors import DataError
 from driftline.sequences.batches import History
 from tests.drift.tastes import ITEMS, ITEMS_PER_TASTE, users
@@ -83,3 +91,46 @@ def test_too_few_long_users_is_an_error_that_says_so() -> None:
     same = dict.fromkeys(HISTORIES, HISTORIES["7-0"])
     with pytest.raises(DataError, match="only 0 of 2 drift streams"):
         draw_streams(same, TASTE, Recipe("N", min_spliced=41), 2, 0)
+
+
+def test_a_genre_comes_in_only_after_the_change() -> None:
+    streams = draw("G", drifted=10)
+    for drifted, null in zip(streams[::2], streams[1::2], strict=True):
+        assert drifted.other is not None
+        held = GENRES[:, int(drifted.other.removeprefix("genre "))] > 0
+        k = drifted.change_point
+        assert not held[drifted.items[:k]].any()
+        assert held[drifted.items[k:]].all()
+        assert not held[null.items].any()
+        assert len(null.items) == k + 40
+        assert 15 <= len(drifted.items) - k <= 40
+
+
+def test_a_ramp_goes_from_own_events_to_the_others() -> None:
+    streams = draw_streams(HISTORIES, TASTE, Recipe("X", ramp_events=20), 60, 0)
+    own = {stream.stream_id: set(HISTORIES[stream.user].items) for stream in streams}
+    first, last = [], []
+    for stream in streams[::2]:
+        foreign = [item not in own[stream.stream_id] for item in stream.items[stream.change_point :]]
+        assert len(set(stream.items)) == len(stream.items)
+        first += foreign[:5]
+        last += foreign[20:]
+    assert np.mean(first) < 0.25 < 0.4 < np.mean(last)  # the two users share many items
+
+
+def test_noise_replaces_a_share_by_items_that_were_not_there() -> None:
+    stream = draw()[1]
+    noisy = with_noise(stream, 0.5, ITEMS, np.random.default_rng(0))
+    changed = noisy.items != stream.items
+    assert 0.3 < changed.mean() < 0.7
+    assert not np.isin(noisy.items[changed], stream.items).any()
+    assert len(set(noisy.items)) == len(stream.items)
+
+
+@pytest.mark.parametrize("track", ["X", "N", "G"])
+def test_steady_streams_come_equally_from_every_user(track: str) -> None:
+    streams = draw_steady(HISTORIES, TASTE, Recipe(track), 3, 0)  # type: ignore[arg-type]
+    assert not any(stream.drifted for stream in streams)
+    users, counts = np.unique([stream.user for stream in streams], return_counts=True)
+    assert set(counts) == {3}
+    assert set(users) <= set(HISTORIES)

@@ -39,6 +39,20 @@ def test_matches_one_pass_per_restart(mask_seen: bool, window: int) -> None:
         np.testing.assert_allclose(got, one_by_one(model, HISTORY, window, mask_seen), atol=1e-5)
 
 
+def test_old_restarts_are_interpolated_closely() -> None:
+    model = fresh_model()
+    history = np.random.default_rng(0).permutation(ITEMS)[:60]
+    with torch.no_grad():
+        model.items.residual_ND.mul_(5)
+        table, bias = model.items()
+        got = restart_log_probabilities(model, table, bias, history, 120)
+        exact = one_by_one(model, history, 120, True)
+    computed = np.subtract.outer(np.arange(60), np.arange(60)) > -9  # k > t - 9
+    np.testing.assert_allclose(np.triu(got * computed), np.triu(exact * computed), atol=1e-4)
+    np.testing.assert_allclose(got[0], exact[0], atol=1e-4)
+    assert np.abs(got - exact).mean() < 0.03
+
+
 def test_a_repeated_item_stays_possible() -> None:
     model = fresh_model()
     table, bias = (t.detach() for t in model.items())

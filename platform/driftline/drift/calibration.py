@@ -21,24 +21,26 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from driftline.config import DriftConfig
-from driftline.drift.evidence import FEATURES, EvidenceReader
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
+from driftline.drift.evidence import FEATURES, weigh
+from driftline.drift.reading import Reader
 from driftline.drift.restart import FloatArray
-from driftline.drift.streams import Recipe, Stream, draw_streams
+from driftline.drift.streams import Recipe, Stream, Track, draw_steady, draw_streams
 from driftline.errors import BundleError
 from driftline.models.recommender import Recommender
 from driftline.sequences.batches import History
 
 PAIRS = 100
-WARM_UP_EVENTS = 15
-"""Run lengths are counted from here on."""
+STEADY_PER_USER = 4
+"""Undrifted streams of every calibration user behind a threshold."""
 AGES = (5, 10, 20, 30, 40)
 """Events since the change point at which a stream is labelled 'drifted' or 'not'."""
 INVERSE_PENALTY = 1.0
 
 
 @dataclass(frozen=True)
-class DriftCalibration:
-    """How evidence becomes a probability and an alarm; plain numbers."""
+class LogOdds:
+    """How evidence becomes a probability: a logistic regression on standardised features."""
 
     features: tuple[str, ...]
     means: tuple[float, ...]
@@ -48,11 +50,6 @@ class DriftCalibration:
     intercept: float
     prevalence: float
     """Share of drifted positions among those it was fitted on: P(drift) is stated at this prior."""
-    arl_events: int
-    threshold_natural: float
-    """nats of the statistic: one false alarm per ``arl_events`` on steady users in natural order; alarms use it."""
-    threshold_shuffled: float
-    """The same in shuffled order (track X of the benchmark)."""
 
     def log_odds(self, features_TF: FloatArray) -> FloatArray:
         """Log odds of drift after each event."""
@@ -64,6 +61,17 @@ class DriftCalibration:
         """P(drift) after each event, at the prevalence of the calibration streams."""
         p_T: FloatArray = expit(self.log_odds(features_TF))
         return p_T
+
+
+@dataclass(frozen=True)
+class DriftCalibration(LogOdds):
+    """How evidence becomes a probability and an alarm; plain numbers."""
+
+    arl_events: int
+    threshold_natural: float
+    """nats of the statistic: one false alarm per ``arl_events`` on steady users in natural order; alarms use it."""
+    threshold_shuffled: float
+    """The same in shuffled order (track X of the benchmark)."""
 
     def to_json(self) -> str:
         """Serialise; :meth:`from_json` gives back an equal value."""
@@ -99,6 +107,7 @@ def calibrate(
     config: DriftConfig,
     seed: int,
     pairs: int = PAIRS,
+    steady_per_user: int = STEADY_PER_USER,
 ) -> DriftCalibration:
     """Fit P(drift) and the thresholds.
 
@@ -112,62 +121,75 @@ def calibrate(
         Hazard, window, recent events, wanted ARL.
     seed
         Draws the streams.
+    pairs
+        Of a drifted and an undrifted stream, behind P(drift).
+    steady_per_user
+        Undrifted streams of every user, behind each threshold.
 
     Raises
     ------
     DataError
         If too few calibration users are long enough.
     """
-    reader = EvidenceReader(model, config)
+    reader = Reader(model, config.encoder.window_events)
     users = {user: History(items) for user, items in histories.items()}
     rng = np.random.default_rng([seed, 1])
     rows: list[FloatArray] = []
     labels: list[bool] = []
-    shuffled_runs: list[FloatArray] = []
-    for stream in draw_streams(users, None, Recipe("X"), pairs, seed):
-        evidence = reader.read(stream.items)
-        positions, drifted = labelled_positions(stream, rng)
-        rows.append(evidence.features_TF[positions])
+    for stream, reach in with_reach(draw_streams(users, None, Recipe("X"), pairs, seed)):
+        positions, drifted = labelled_positions(stream, rng, reach)
+        rows.append(weigh(reader.read(stream.items), config).features_TF[positions])
         labels += drifted
-        if not stream.drifted:
-            shuffled_runs.append(evidence.statistic_T)
-    natural = draw_streams(users, None, Recipe("N"), pairs, seed)
-    natural_runs = [reader.read(stream.items).statistic_T for stream in natural if not stream.drifted]
-    means, scales, weights, intercept = _logistic(np.concatenate(rows), np.array(labels))
+
+    def threshold(track: Track) -> float:
+        steady = draw_steady(users, None, Recipe(track), steady_per_user, seed)
+        runs = [weigh(reader.read(stream.items), config).statistic_T for stream in steady]
+        return threshold_for(runs, config.arl_events)
+
     return DriftCalibration(
-        features=FEATURES,
-        means=means,
-        scales=scales,
-        weights=weights,
-        intercept=intercept,
-        prevalence=float(np.mean(labels)),
+        **asdict(fit_log_odds(np.concatenate(rows), np.array(labels))),
         arl_events=config.arl_events,
-        threshold_natural=threshold_for(natural_runs, config.arl_events),
-        threshold_shuffled=threshold_for(shuffled_runs, config.arl_events),
+        threshold_natural=threshold("N"),
+        threshold_shuffled=threshold("X"),
     )
 
 
-def labelled_positions(stream: Stream, rng: np.random.Generator) -> tuple[list[int], list[bool]]:
+def with_reach(streams: Sequence[Stream]) -> list[tuple[Stream, int]]:
+    """Streams of pairs, each with the events after the change point that *both* streams of its pair have.
+
+    A drifted stream is shorter (what B shares with A is left out): compared beyond that, its length would tell.
+    """
+    shorter = [
+        min(len(one.items), len(other.items)) - one.change_point
+        for one, other in zip(streams[::2], streams[1::2], strict=True)
+    ]
+    return [(stream, shorter[number // 2]) for number, stream in enumerate(streams)]
+
+
+def labelled_positions(stream: Stream, rng: np.random.Generator, reach: int) -> tuple[list[int], list[bool]]:
     """Events of a stream at which P(drift) is fitted, and whether the stream has drifted by then.
 
-    The events ``AGES`` after the change point (of undrifted streams too, so that length alone tells nothing), and one
-    random event before it, which is never drifted.
+    The events ``AGES`` after the change point, at most ``reach`` (of undrifted streams too, so that length alone tells
+    nothing), and one random event before it, which is never drifted.
     """
-    last = len(stream.items) - 1
-    after = sorted({min(stream.change_point + age - 1, last) for age in AGES})
+    after = sorted({stream.change_point + min(age, reach) - 1 for age in AGES})
     before = int(rng.integers(stream.change_point))
     return [before, *after], [False] + [stream.drifted] * len(after)
 
 
-def _logistic(
-    features_PF: FloatArray, labels_P: NDArray[np.bool_]
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]:
-    """Means, scales, weights and intercept of a logistic regression on standardised features."""
+def fit_log_odds(features_PF: FloatArray, labels_P: NDArray[np.bool_]) -> LogOdds:
+    """Logistic regression on standardised features, in the order of ``FEATURES``."""
     means_F, scales_F = features_PF.mean(axis=0), features_PF.std(axis=0)
     scales_F = np.where(scales_F > 0, scales_F, 1.0)
     fitted = LogisticRegression(C=INVERSE_PENALTY).fit((features_PF - means_F) / scales_F, labels_P)
-    weights = tuple(float(w) for w in fitted.coef_[0])
-    return tuple(map(float, means_F)), tuple(map(float, scales_F)), weights, float(fitted.intercept_[0])
+    return LogOdds(
+        features=FEATURES,
+        means=tuple(map(float, means_F)),
+        scales=tuple(map(float, scales_F)),
+        weights=tuple(float(w) for w in fitted.coef_[0]),
+        intercept=float(fitted.intercept_[0]),
+        prevalence=float(np.mean(labels_P)),
+    )
 
 
 @dataclass(frozen=True)

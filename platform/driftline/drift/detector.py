@@ -15,8 +15,9 @@ from scipy.special import softmax
 
 from driftline.config import DriftConfig
 from driftline.drift.calibration import DriftCalibration
-from driftline.drift.evidence import Evidence, EvidenceReader
+from driftline.drift.evidence import Evidence, weigh
 from driftline.drift.posterior import recent_restarts
+from driftline.drift.reading import Reader
 from driftline.drift.report import DriftReport
 from driftline.drift.restart import FloatArray
 from driftline.models.recommender import Recommender
@@ -93,7 +94,7 @@ class DriftDetector:
     """
 
     def __init__(self, model: Recommender, calibration: DriftCalibration, config: DriftConfig) -> None:
-        self.reader = EvidenceReader(model, config)
+        self.reader = Reader(model, config.encoder.window_events)
         self.calibration = calibration
         self.config = config
         natural = config.event_order == "natural"
@@ -112,7 +113,7 @@ class DriftDetector:
             return list(pool.map(self._scan, arrays))
 
     def _scan(self, history: NDArray[np.int64]) -> Scan:
-        evidence = self.reader.read(history)
+        evidence = weigh(self.reader.read(history), self.config)
         p_drift_T = self.calibration.p_drift(evidence.features_TF)
         unread = len(history) - len(p_drift_T)
         pad = np.zeros(unread)

@@ -1,21 +1,19 @@
 """What P(drift) is computed from: a handful of figures after every event of a history.
 
-Shape legend: K = T = n events of the window, F features, N items, D width.
+Shape legend: K = T = n events of the window, F features, D width.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from driftline.config import DriftConfig
 from driftline.drift.discrepancy import measure
-from driftline.drift.posterior import map_change_point, recent_log_odds, restart_posterior
+from driftline.drift.posterior import map_change_point, recent_log_odds, recent_log_odds_now, restart_posterior
+from driftline.drift.reading import Reading
 from driftline.drift.restart import FloatArray, cusum, restart_ratio, shiryaev_roberts
-from driftline.drift.surprise import restart_log_probabilities
-from driftline.models.recommender import Recommender
 
 FEATURES: Final = ("restart", "split", "coherence", "length")
 """Log odds of a recent restart; two-sample statistic of the best split; mean similarity; log(1 + events)."""
@@ -38,49 +36,40 @@ class Evidence:
     features_TF: FloatArray
 
 
-class EvidenceReader:
-    """Reads histories with one model; holds its item table so that it is computed once.
+def weigh(reading: Reading, config: DriftConfig) -> Evidence:
+    """Evidence after each event of a reading; ``config`` gives hazard and what counts as recent."""
+    ratio_KT = restart_ratio(reading.log_p_KT)
+    log_posterior_KT = restart_posterior(ratio_KT, config.hazard)
+    return Evidence(
+        surprise_T=reading.signal("surprise"),
+        statistic_T=shiryaev_roberts(ratio_KT),
+        cusum_T=cusum(ratio_KT),
+        change_point_T=map_change_point(log_posterior_KT, config.recent_events),
+        log_posterior_K=log_posterior_KT[:, -1] if len(log_posterior_KT) else np.zeros(0),
+        features_TF=_features(reading.vectors_TD, log_posterior_KT, config),
+    )
 
-    Parameters
-    ----------
-    model
-        The drift encoder; it is put into evaluation mode.
-    config
-        Hazard, window, what counts as recent.
-    """
 
-    def __init__(self, model: Recommender, config: DriftConfig) -> None:
-        self.model = model.eval()
-        self.config = config
-        with torch.no_grad():
-            self.table_ND, self.bias_N = (tensor.detach().clone() for tensor in model.items())
-        centred_ND = self.table_ND - self.table_ND.mean(dim=0)
-        self._unit_ND = torch.nn.functional.normalize(centred_ND, dim=1).cpu().numpy()
+def weigh_now(log_posterior_K: FloatArray, vectors_KD: NDArray[np.float32], config: DriftConfig) -> FloatArray:
+    """The features after the last event of a window: ``features_F``."""
+    sides = measure(vectors_KD, config.recent_events)
+    odds = recent_log_odds_now(log_posterior_K, config.recent_events)
+    restart = odds if np.isfinite(odds) else no_evidence(config.hazard)
+    return np.array([restart, sides.split_T[-1], sides.coherence_T[-1], np.log1p(len(vectors_KD))])
 
-    def read(self, history: NDArray[np.int64]) -> Evidence:
-        """Evidence after each of the newest ``window_events`` events of a history of item indices."""
-        config = self.config
-        window_events = config.encoder.window_events
-        log_p_KT = restart_log_probabilities(self.model, self.table_ND, self.bias_N, history, window_events)
-        ratio_KT = restart_ratio(log_p_KT)
-        log_posterior_KT = restart_posterior(ratio_KT, config.hazard)
-        return Evidence(
-            surprise_T=-log_p_KT[0] if len(log_p_KT) else np.zeros(0),
-            statistic_T=shiryaev_roberts(ratio_KT),
-            cusum_T=cusum(ratio_KT),
-            change_point_T=map_change_point(log_posterior_KT, config.recent_events),
-            log_posterior_K=log_posterior_KT[:, -1] if len(log_posterior_KT) else np.zeros(0),
-            features_TF=self._features(history[-window_events:], log_posterior_KT),
-        )
 
-    def _features(self, window: NDArray[np.int64], log_posterior_KT: FloatArray) -> FloatArray:
-        """Columns in the order of ``FEATURES``; finite everywhere."""
-        n = len(window)
-        if n == 0:
-            return np.zeros((0, len(FEATURES)))
-        no_evidence = np.log(self.config.hazard) - np.log1p(-self.config.hazard)
-        restart_T = recent_log_odds(log_posterior_KT, self.config.recent_events)
-        restart_T[0] = no_evidence  # after one event there is nothing that it could have changed from
-        sides = measure(self._unit_ND[window], self.config.recent_events)
-        columns = [restart_T, sides.split_T, sides.coherence_T, np.log1p(np.arange(1, n + 1))]
-        return np.stack(columns, axis=1)
+def no_evidence(hazard: float) -> float:
+    """Log odds after one event: there is nothing yet that it could have changed from."""
+    return float(np.log(hazard) - np.log1p(-hazard))
+
+
+def _features(vectors_TD: NDArray[np.float32], log_posterior_KT: FloatArray, config: DriftConfig) -> FloatArray:
+    """Columns in the order of ``FEATURES``; finite everywhere."""
+    n = len(vectors_TD)
+    if n == 0:
+        return np.zeros((0, len(FEATURES)))
+    restart_T = recent_log_odds(log_posterior_KT, config.recent_events)
+    restart_T[0] = no_evidence(config.hazard)
+    sides = measure(vectors_TD, config.recent_events)
+    columns = [restart_T, sides.split_T, sides.coherence_T, np.log1p(np.arange(1, n + 1))]
+    return np.stack(columns, axis=1)

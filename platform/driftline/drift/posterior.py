@@ -56,6 +56,20 @@ def recent_log_odds(log_posterior_KT: FloatArray, recent_events: int) -> FloatAr
     return log_odds_T
 
 
+def recent_log_odds_now(log_posterior_K: FloatArray, recent_events: int) -> float:
+    """The same for one event: its column of the posterior."""
+    first = max(1, len(log_posterior_K) - recent_events)
+    inside, outside = log_posterior_K[first:], log_posterior_K[:first]
+    return float(logsumexp(inside) - logsumexp(outside)) if len(inside) else -np.inf
+
+
+def recent_onset(log_posterior_K: FloatArray, recent_events: int) -> int | None:
+    """The most probable recent restart by one column of the posterior; None after the first event."""
+    first = max(1, len(log_posterior_K) - recent_events)
+    recent_K = log_posterior_K[first:]
+    return first + int(recent_K.argmax()) if len(recent_K) else None
+
+
 def recent_restarts(n: int, recent_events: int) -> NDArray[np.bool_]:
     """Which restarts count as recent: ``k >= 1`` and ``t - recent_events < k <= t``; bool ``recent_KT``."""
     k, t = np.arange(n)[:, None], np.arange(n)[None]

@@ -30,6 +30,22 @@ def restart_ratio(log_p_KT: FloatArray) -> FloatArray:
     return np.where(begun_KT, np.cumsum(gain_KT, axis=1), -np.inf)
 
 
+def advance(ratio_K: FloatArray, log_p_K: FloatArray) -> FloatArray:
+    """One more event: the next column of :func:`restart_ratio`.
+
+    Parameters
+    ----------
+    ratio_K
+        The column of the event before.
+    log_p_K
+        Log probability of the event by restart. Of a window that is full, the oldest restart has gone: the window's
+        first event is then 'no restart'.
+    """
+    ratio_K = np.append(ratio_K, 0.0)[-len(log_p_K) :] + (log_p_K - log_p_K[0])
+    ratio_K[0] = 0.0
+    return ratio_K
+
+
 def shiryaev_roberts(ratio_KT: FloatArray) -> FloatArray:
     """``log(1 + sum_{k>=1} exp ratio[k, t])`` per event, in nats (Shiryaev 1963, Roberts 1966).
 

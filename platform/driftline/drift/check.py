@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from driftline.drift.calibration import WARM_UP_EVENTS, run_length
+from driftline.drift.calibration import run_length
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.report import DriftReport
 from driftline.drift.streams import SEVERITIES, Recipe, Severity, Stream, TasteDistance, Track, draw_streams
 from driftline.evaluation.auroc import clustered_auroc

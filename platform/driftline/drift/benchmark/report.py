@@ -1,0 +1,201 @@
+"""What a benchmark leaves: benchmark.json, streams.parquet, report.html with its figures."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from driftline.drift.benchmark import plots
+from driftline.drift.benchmark.bars import FUSED, Bar, bars
+from driftline.drift.benchmark.figures import Sample, track_figures
+from driftline.drift.benchmark.resampling import Estimate, Resamples
+from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
+
+STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:75em} table{border-collapse:collapse}"
+    "td,th{border:1px solid #ccc;padding:.2em .5em;text-align:right} td:first-child,th:first-child{text-align:left}"
+    "img{max-width:100%} .missed{background:#fdd}"
+)
+
+
+def write_report(trials: Mapping[str, Sequence[Trial]], folder: Path, source: Mapping[str, Any]) -> list[Bar]:
+    """Write every file of the report.
+
+    Parameters
+    ----------
+    trials
+        By track, in the order of the seeds.
+    folder
+        Where the files go.
+    source
+        What it was measured with.
+    """
+    figures = {track: track_figures(of_track) for track, of_track in trials.items()}
+    reached = bars(figures, trials)
+    plain = {"bars": [asdict(bar) for bar in reached], "tracks": as_json(figures), **source}
+    (folder / "benchmark.json").write_text(json.dumps(as_json(plain), indent=1))
+    pd.concat([stream_rows(trial) for of_track in trials.values() for trial in of_track]).to_parquet(
+        folder / "streams.parquet", index=False
+    )
+    sections = [_section(track, figures[track], trials[track], folder) for track in trials]
+    (folder / "report.html").write_text(_page(reached, sections, source), encoding="utf-8")
+    return reached
+
+
+def bar_table(reached: Sequence[Bar]) -> Table:
+    """What was wanted and what was reached, for a terminal."""
+    sheet = Table(title="What must hold")
+    for title in ("", "wanted", "value", "±", "oracle", ""):
+        sheet.add_column(title, justify="left" if not title else "right")
+    for bar in reached:
+        figures = (f"{bar.value:.3g}", f"{bar.error:.2g}", f"{bar.oracle:.3g}")
+        sheet.add_row(bar.what, bar.wanted, *figures, "yes" if bar.reached else "[red]no[/red]")
+    return sheet
+
+
+def as_json(value: Any) -> Any:
+    """Plain values: estimates as dictionaries, what is not finite as None."""
+    if isinstance(value, Estimate):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def stream_rows(trial: Trial) -> pd.DataFrame:
+    """The classifier after every event of every stream; ``t`` counts from 1, alarms are at ARL 200."""
+    rows = trial.rows
+    lengths = rows[FUSED].map(len).to_numpy()
+    columns = ["stream_id", "user", "other", "track", "kind", "severity", "seed", "label", "k"]
+    table = rows.loc[np.repeat(rows.index, lengths), columns].reset_index(drop=True)
+    table["t"] = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    table["statistic"] = np.concatenate(rows[FUSED].tolist())
+    table["p_drift"] = np.concatenate(rows["p_drift"].tolist())
+    threshold = trial.summary["thresholds"][FUSED]["200"]
+    table["alarm"] = (table["statistic"] >= threshold) & (table["t"] > WARM_UP_EVENTS)
+    return table
+
+
+def _section(track: str, figures: Mapping[str, Any], trials: Sequence[Trial], folder: Path) -> str:
+    users = {str(user) for trial in trials for column in ("user", "other") for user in trial.rows[column].dropna()}
+    resamples = Resamples(sorted(users), 0)
+    samples = [Sample.of(trial, resamples) for trial in trials]
+    names = [name for name in plots.SHOWN if name in figures["detectors"]]
+    images = []
+
+    def draw(name: str, function: Any, *arguments: Any) -> None:
+        path = folder / f"{track}-{name}.png"
+        function(*arguments, path)
+        images.append(_image(path))
+
+    draw("delay-vs-arl", plots.delay_against_arl, samples, names)
+    draw("roc", plots.roc, samples, names)
+    draw("reliability", plots.reliability, samples)
+    if any(kind.startswith("noise") for kind in figures["variants"]):
+        draw("robustness", plots.robustness, figures["variants"], figures["detectors"][FUSED])
+    draw("timelines", plots.timelines, samples[0])
+    seeds = ", ".join(map(str, figures["seeds"]))
+    return (
+        f"<h2>Track {track}</h2><p>{figures['streams']} streams of test users; seeds {seeds}.</p>"
+        f"<h3>Detectors</h3>{_detector_table(figures)}"
+        f"<h3>The change point is given (pair AUROC)</h3>{_split_table(figures)}"
+        f"<h3>The classifier by severity and kind of change</h3>{_variant_table(figures)}"
+        f"<h3>Classification at ARL 200: alarm within 20 events</h3>{classification_report(figures)}"
+        f"<h3>P(drift)</h3>{_probability_table(figures)}"
+        f"<p>Change point off by (median) {figures['change_point_error']} events.</p>" + "".join(images)
+    )
+
+
+def classification_report(figures: Mapping[str, Any]) -> str:
+    """Precision, recall and F1 of drifted and steady streams, as many of each."""
+    at_200 = figures["detectors"][FUSED]["at_arl"]["200"]
+    rows = [
+        [label, *(str(at_200[f"{prefix}{figure}_20"]) for figure in ("precision", "recall", "f1"))]
+        for label, prefix in (("drifted", ""), ("not drifted", "steady_"))
+    ]
+    return _table(["", "precision", "recall", "F1"], rows)
+
+
+def _detector_table(figures: Mapping[str, Any]) -> str:
+    head = ["detector", *(f"stream AUROC, W={age}" for age in AGES)]
+    for arl in RUN_LENGTHS:
+        head += [f"ARL {arl}: ≤{age}" for age in AGES] + ["median delay", "F1@20", "achieved ARL", "per 1,000"]
+    rows = []
+    for name, found in figures["detectors"].items():
+        cells = [name, *(str(found["stream_auroc"][str(age)]) for age in AGES)]
+        for arl in RUN_LENGTHS:
+            at = found["at_arl"][str(arl)]
+            cells += [f"{at[f'detected_within_{age}'].mean:.2f}" for age in AGES]
+            cells += [f"{at['median_delay'].mean:.0f}", f"{at['f1_20'].mean:.2f}"]
+            achieved = at["achieved_arl"]
+            cells += [f"{achieved.mean:.0f} [{achieved.low:.0f}, {achieved.high:.0f}]"]
+            cells += [f"{at['false_alarms_per_1000'].mean:.1f}"]
+        rows.append(cells)
+    return _table(head, rows)
+
+
+def _split_table(figures: Mapping[str, Any]) -> str:
+    rows = [[name, *(str(found[str(age)]) for age in AGES)] for name, found in figures["split_auroc"].items()]
+    return _table(["statistic", *(f"W={age}" for age in AGES)], rows)
+
+
+def _variant_table(figures: Mapping[str, Any]) -> str:
+    every = {"all": figures["detectors"][FUSED], **figures["severity"], **figures["variants"]}
+    rows = []
+    for name, found in every.items():
+        at = found["at_arl"]["200"]
+        cells = [str(found["stream_auroc"][str(age)]) for age in AGES]
+        rows.append([name, *cells, *(f"{at[f'detected_within_{age}'].mean:.2f}" for age in AGES)])
+    return _table(["", *(f"stream AUROC, W={age}" for age in AGES), *(f"ARL 200: ≤{age}" for age in AGES)], rows)
+
+
+def _probability_table(figures: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{found['prior']:.0%} drifted", str(found["brier"]), str(found["ece"])]
+        for found in figures["probability"].values()
+    ]
+    return _table(["prevalence", "Brier score", "expected calibration error"], rows)
+
+
+def _page(reached: Sequence[Bar], sections: Sequence[str], source: Mapping[str, Any]) -> str:
+    rows = []
+    for bar in reached:
+        kind = "" if bar.reached else ' class="missed"'
+        figures = (f"{bar.value:.3g}", f"{bar.error:.2g}", f"{bar.oracle:.3g}")
+        cells = "".join(f"<td>{text}</td>" for text in (html.escape(bar.wanted), *figures))
+        rows.append(f"<tr{kind}><td>{html.escape(bar.what)}</td>{cells}<td>{'yes' if bar.reached else 'no'}</td></tr>")
+    titles = ("", "wanted", "value", "standard error", "oracle", "reached")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Drift benchmark</title><style>{STYLE}</style></head><body>
+<h1>Drift benchmark</h1>
+<p>Figures: mean over seeds ± standard error [95 % interval that resamples users]. Thresholds are calibrated on users
+that are neither trained on nor tested on.</p>
+<table><tr>{head}</tr>{"".join(rows)}</table>
+{"".join(sections)}
+<h2>Measured with</h2><pre>{html.escape(json.dumps(source, indent=1))}</pre>
+</body></html>
+"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _image(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>\n'
