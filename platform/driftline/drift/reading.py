@@ -91,7 +91,7 @@ class Reader:
         model: Recommender,
         window_events: int,
         genres_NG: FloatArray | None = None,
-        popularity_N: NDArray[np.int64] | None = None,
+        popularity_N: NDArray[np.float32] | None = None,
     ) -> None:
         self.model = model.eval()
         self.window_events = window_events

@@ -31,7 +31,7 @@ class World:
     histories: dict[str, dict[str, History]]
     """By part (train, calibration, test) and user: all their events."""
     taste: TasteDistance
-    popularity_N: NDArray[np.int64]
+    popularity_N: NDArray[np.float32]
     """Events of the training users."""
 
     @classmethod
