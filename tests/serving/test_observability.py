@@ -145,7 +145,7 @@ def test_metrics_are_exported_and_their_labels_are_bounded(service: Service, key
     assert {one["method"] for one in found["ray_driftline_requests_total"]} <= {"GET", "POST", "PUT", "DELETE", "PATCH"}
     assert {one["reason"] for one in found["ray_driftline_auth_failures_total"]} == set(Refusal.__args__)
     stages = {one["stage"] for one in found["ray_driftline_stage_seconds"]}
-    assert {"authenticate", "UserState.read_user", "Ranker.rank"} <= stages
+    assert {"UserState.principal", "UserState.read_user", "Ranker.rank"} <= stages
     assert USER not in scrape()
 
 
