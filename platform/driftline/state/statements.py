@@ -24,7 +24,12 @@ def column_values(row: StoredEvent | CatalogueItem | ServedList) -> dict[str, An
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """``INSERT`` of the dialect in use: both know ``ON CONFLICT``, the neutral one does not."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """``INSERT`` of a dialect."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def upsert_into(connection: Connection, table: Table) -> Insert:

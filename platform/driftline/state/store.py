@@ -12,9 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Insert, and_, bindparam, delete, insert, or_, select, tuple_, update
 
 from driftline.state import timeline
 from driftline.state.database import open_engine, truncate_log, writing
@@ -36,7 +37,7 @@ from driftline.state.records import (
 )
 from driftline.state.statements import (
     column_values,
-    insert_into,
+    insert_of,
     lock_tenant,
     read_versions,
     set_version,
@@ -97,15 +98,15 @@ class Store:
             first_of_id.setdefault(row.event_id, row)
         with self.writer.begin() as connection:
             version = lock_tenant(connection, tenant)
-            statement = insert_into(connection, events).on_conflict_do_nothing().returning(events.c.event_id)
-            written = {"tenant": tenant, "version": version + 1}
-            values = [{**written, **column_values(row)} for row in first_of_id.values()]
-            inserted = set(connection.scalars(statement, values)) if values else set()
-            known = _events_by_id(connection, tenant, first_of_id.keys() - inserted)
+            known = _events_by_id(connection, tenant, first_of_id)
+            inserted = first_of_id.keys() - known.keys()
             if inserted:
                 version += 1
                 set_version(connection, tenant, version)
-                _count_events(connection, tenant, Counter(first_of_id[key].user_id for key in inserted), version)
+                written = {"tenant": tenant, "version": version}
+                new = [row for row in first_of_id.values() if row.event_id in inserted]
+                connection.execute(insert(events), [{**written, **vars(row)} for row in new])
+                _count_events(connection, tenant, Counter(row.user_id for row in new), version)
         statuses: list[Status] = []
         for row in rows:
             if row.event_id in inserted and row is first_of_id[row.event_id]:
@@ -341,14 +342,19 @@ def _catalogue_item(row: Any) -> CatalogueItem:
 
 def _count_events(connection: Connection, tenant: str, added: Mapping[str, int], revision: int) -> None:
     """Take note of new events of users, some of whom may be new themselves."""
-    statement = insert_into(connection, users)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(users.primary_key),
-        set_={"revision": revision, "num_events": users.c.num_events + statement.excluded.num_events},
-    )
     written = {"tenant": tenant, "since": revision, "revision": revision}
     rows = [{**written, "user_id": user_id, "num_events": count} for user_id, count in sorted(added.items())]
-    connection.execute(statement, rows)
+    connection.execute(_count_into(connection.dialect.name), rows)
+
+
+@cache  # to build it takes longer than to run it
+def _count_into(dialect: str) -> Insert:
+    statement = insert_of(dialect, users)
+    added = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(users.primary_key),
+        set_={"revision": added.revision, "num_events": users.c.num_events + added.num_events},
+    )
 
 
 def _events_by_id(connection: Connection, tenant: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
