@@ -1,9 +1,13 @@
 """Popular items in the place of a list that no Ranker made."""
 
+import asyncio
+from typing import Any
+
 from driftline.ranking.filters import ItemRules
 from driftline.serving.calls import RankQuestion
 from driftline.serving.catalogue import TenantCatalogue
-from driftline.serving.http.fallback import Popular, popular_list
+from driftline.serving.http.backends import Backends
+from driftline.serving.http.fallback import Fallback, Popular, popular_list
 from driftline.state.store import CatalogueItem
 
 POPULAR = Popular(
@@ -50,3 +54,26 @@ def test_the_rules_of_a_request_hold() -> None:
     assert ids(RankQuestion("acme", 0, [], caps=1, k=3)) == ["a", "b", "d"]
     assert ids(RankQuestion("acme", 0, ["a", "d"], seen="only")) == ["a", "d"]
     assert ids(RankQuestion("acme", 0, ["a"], seen="include", k=2)) == ["a", "b"]
+
+
+class Deployments(Backends):
+    """Stands for the deployments: a Ranker that knows popular items, a UserState without catalogue."""
+
+    async def ask(self, handle: Any, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        return {"popular": POPULAR, "catalogue_since": (0, [])}[method]
+
+
+def test_patience_is_short_from_the_first_popular_list_until_a_ranker_answers() -> None:
+    async def course() -> list[float]:
+        fallback = Fallback(Deployments(None, None, None, 20.0, 5.0))  # type: ignore[arg-type]
+        waits = [fallback.patience(5.0)]
+        assert await fallback.rank(RankQuestion("acme", 0, [])) is None  # nothing is known yet: wait as long as before
+        waits.append(fallback.patience(5.0))
+        fallback.refresh()
+        await asyncio.sleep(0.01)
+        assert await fallback.rank(RankQuestion("acme", 0, [])) is not None
+        waits += [fallback.patience(5.0), fallback.patience(0.5)]
+        fallback.refresh()
+        return [*waits, fallback.patience(5.0)]
+
+    assert asyncio.run(course()) == [5.0, 5.0, 1.0, 0.5, 5.0]

@@ -77,7 +77,8 @@ class AppArgs(BaseModel):
     timeout_seconds: float = Field(20.0, gt=0)
     """Limit of one call between deployments; beyond it a request gets 504."""
     rank_seconds: float = Field(5.0, gt=0)
-    """How long ``/v1/recommend`` waits for a Ranker before it serves popular items, and says so."""
+    """How long ``/v1/recommend`` waits for a Ranker before it serves popular items, and says so; from then on
+    1 s at most, until one answers."""
     history_events: int = Field(1000, ge=1)
     """How many of a user's newest events are read."""
     sweep_seconds: float = Field(60.0, gt=0)

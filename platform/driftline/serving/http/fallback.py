@@ -14,6 +14,8 @@ from driftline.state.store import CatalogueItem
 
 POPULAR_ITEMS: Final = 1000
 REFRESH_SECONDS: Final = 60.0
+IN_USE_SECONDS: Final = 1.0
+"""While no Ranker answers, every list would wait for one: it waits so long at most, until one answers again."""
 RETRY_SECONDS: Final = 1.0
 """Pause after a refresh that failed."""
 
@@ -45,10 +47,16 @@ class Fallback:
         self._backends = backends
         self._catalogues = CatalogueFollower(fetch_since)
         self._popular: Popular | None = None
+        self._in_use = False
         self._refresh_at = -math.inf
 
+    def patience(self, rank_seconds: float) -> float:
+        """How long to wait for a Ranker, seconds: shorter after one has let somebody wait in vain."""
+        return min(rank_seconds, IN_USE_SECONDS) if self._in_use else rank_seconds
+
     def refresh(self) -> None:
-        """Have a Ranker asked for popular items behind the answer, unless it was asked a moment ago."""
+        """To be called when a Ranker has answered: it is asked for popular items, unless it was asked a moment ago."""
+        self._in_use = False
         if time.monotonic() >= self._refresh_at:
             self._refresh_at = time.monotonic() + RETRY_SECONDS
             self._backends.follow(self._fetch())
@@ -62,6 +70,7 @@ class Fallback:
         popular = self._popular
         if popular is None:
             return None
+        self._in_use = True
         catalogue = await self._catalogues.at_least(question.tenant, question.catalogue_version)
         return Ranking(popular_list(question, popular, catalogue), popular.bundle, drift_used=True)
 

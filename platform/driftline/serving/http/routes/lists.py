@@ -24,7 +24,8 @@ def add(app: FastAPI, backends: Backends) -> None:
     async def made(question: RankQuestion) -> Ranking:
         """The Ranker's list, or popular items if there is none."""
         try:
-            ranking: Ranking = await backends.ask(backends.ranker, "rank", question, seconds=backends.rank_seconds)
+            seconds = fallback.patience(backends.rank_seconds)
+            ranking: Ranking = await backends.ask(backends.ranker, "rank", question, seconds=seconds)
         except Problem as problem:
             popular = await fallback.rank(question) if problem.status in (503, 504) else None
             if popular is None:
