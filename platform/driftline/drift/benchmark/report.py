@@ -56,7 +56,7 @@ def bar_table(reached: Sequence[Bar]) -> Table:
     for title in ("", "wanted", "value", "±", "oracle", ""):
         sheet.add_column(title, justify="left" if not title else "right")
     for bar in reached:
-        figures = (f"{bar.value:.3g}", f"{bar.error:.2g}", f"{bar.oracle:.3g}")
+        figures = ("–" if np.isnan(figure) else f"{figure:.3g}" for figure in (bar.value, bar.error, bar.oracle))
         sheet.add_row(bar.what, bar.wanted, *figures, "yes" if bar.reached else "[red]no[/red]")
     return sheet
 
@@ -173,7 +173,7 @@ def _page(reached: Sequence[Bar], sections: Sequence[str], source: Mapping[str, 
     rows = []
     for bar in reached:
         kind = "" if bar.reached else ' class="missed"'
-        figures = (f"{bar.value:.3g}", f"{bar.error:.2g}", f"{bar.oracle:.3g}")
+        figures = ("–" if np.isnan(figure) else f"{figure:.3g}" for figure in (bar.value, bar.error, bar.oracle))
         cells = "".join(f"<td>{text}</td>" for text in (html.escape(bar.wanted), *figures))
         rows.append(f"<tr{kind}><td>{html.escape(bar.what)}</td>{cells}<td>{'yes' if bar.reached else 'no'}</td></tr>")
     titles = ("", "wanted", "value", "standard error", "oracle", "reached")

@@ -25,7 +25,8 @@ class Estimate:
     by_seed: tuple[float, ...]
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}±{self.standard_error:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        error = "" if np.isnan(self.standard_error) else f"±{self.standard_error:.3f}"
+        return f"{self.mean:.3f}{error} [{self.low:.3f}, {self.high:.3f}]"
 
     def as_json(self) -> dict[str, object]:
         """Plain values; what is not finite becomes None."""
