@@ -54,8 +54,8 @@ def main(
         encoders = {seed: _train.remote(storage, shared, seed) for seed in sorted(missing)}
         waiting = [_run.remote(storage, shared, track, seed, size, encoders.get(seed)) for track, seed in todo]
         with counting(console, f"trials ({len(chosen) * seeds - len(todo)} finished before)") as tell:
-            for done in range(len(waiting)):
-                tell(done, len(waiting))
+            while waiting:
+                tell(len(todo) - len(waiting), len(todo))
                 finished, waiting = ray.wait(waiting)
                 ray.get(finished)
     trials = {track: [storage.trial(track, seed) for seed in range(seeds)] for track in chosen}
