@@ -82,10 +82,10 @@ def test_replicas_answer_as_one_and_outlive_a_restart_of_the_database(
     assert store.versions("old") == (2, 0)  # one of the two has removed it
 
     shown = ServedList("acme", "r", "user-0", ("i1",), "steady", "b", now, 20)
-    for answer in [handle.record_served.remote(shown) for _ in range(8)]:  # waits in both replicas
+    for answer in [handle.record_served.remote([shown]) for _ in range(8)]:  # waits in both replicas
         answer.result()
     handle.erase_user.remote("acme", "user-0", "test").result()
-    handle.record_served.remote(shown).result()
+    handle.record_served.remote([shown]).result()
     time.sleep(1.5)  # three flushes
     with store.engine.begin() as connection:
         assert connection.scalars(select(served.c.user_id)).all() == []
