@@ -59,7 +59,7 @@ class Backends:
     def _method(self, handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
         """The handle of one method, which Ray would make anew for every call.
 
-        Messages are plain classes, which ``pickle`` writes ten times faster than the default, ``cloudpickle``.
+        Messages are plain classes, which ``pickle`` writes ten times faster than Ray's default, which knows functions.
         """
         key = handle.deployment_name, method
         if key not in self._methods:
