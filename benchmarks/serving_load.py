@@ -42,7 +42,7 @@ from driftline.state.tables import events
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "serving-load.json"
 USERS, USERS_OF_LARGE, HISTORY, K, CANDIDATES = 100, 20, 50, 10, 100
-TURNS, SECONDS, SATURATING = 3, 6, 16
+TURNS, SECONDS, SATURATING = 3, 5, 16
 WRITERS, WRITING = 1000, 4
 
 
