@@ -70,7 +70,7 @@ def _wrk(url: str, key: str, body: str, folder: Path, concurrency: int, seconds:
         f"{body}request = function() return wrk.format(nil, nil, nil, body()) end\n"
     )
     said = _run(["wrk", "-t1", f"-c{concurrency}", f"-d{seconds}s", "--latency", "-s", str(script), url])
-    shares = {int(share): _ms(value) for share, value in re.findall(r"^\s+(50|99)%\s+(\S+)$", said, re.MULTILINE)}
+    shares = {int(share): _ms(value) for share, value in re.findall(r"^\s+(50|99)%\s+(\S+)\s*$", said, re.MULTILINE)}
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     if rate is None or set(shares) != {50, 99}:

@@ -84,11 +84,16 @@ def main(
             ours.add("driftline", Target(service.url, key, bodies, folder), console)
             found["events"] = _events(service, key, driftline.load(bundle).item_ids, folder, console)
         found["recommend"] = _compared(ours, theirs, console) | half
+        _write(found, bundle, out)
         if large is not None:
             found["large_catalogue"] = _large(large, folder, ours, console)
+            _write(found, bundle, out)
+    console.print(f"figures {out}")
+
+
+def _write(found: dict[str, Any], bundle: Path, out: Path) -> None:
     config = {"users": USERS, "history_events": HISTORY, "k": K, "bundle": bundle.name, "connections": SATURATING}
     out.write_text(json.dumps({"figures": found, **provenance(config, 7)}, indent=2) + "\n")
-    console.print(f"figures {out}")
 
 
 @dataclass(frozen=True)
