@@ -7,34 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftline.drift.detectors.contract import State, Step
-from driftline.drift.detectors.windows import RECENT_EVENTS, from_the_first_window, window_sums
+from driftline.drift.detectors.windows import TwoWindows
 from driftline.drift.reading import Event, Reading
 from driftline.drift.restart import FloatArray
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """``1 - cos`` between the mean vectors of the newest events and of all before them; it remembers nothing."""
+class Cosine(TwoWindows):
+    """``1 - cos`` between the mean vectors of the newest events and of all before them."""
 
-    recent_events: int = RECENT_EVENTS
     name: str = "cosine"
-    version: int = 1
 
-    def start(self) -> State:
-        """Nothing."""
-        return {}
+    def rows(self, read: Event | Reading) -> FloatArray:
+        """Item vectors."""
+        return (read.vectors_KD if isinstance(read, Event) else read.vectors_TD).astype(np.float64)
 
-    def step(self, state: State, event: Event) -> Step:
-        """Take in one event."""
-        return Step(state, float(self._series(event.vectors_KD.astype(np.float64))[-1]))
-
-    def series(self, reading: Reading) -> FloatArray:
-        """After every event; 0 while there is no older window."""
-        return self._series(reading.vectors_TD.astype(np.float64))
-
-    def _series(self, vectors_TD: FloatArray) -> FloatArray:
-        before_SD, recent_SD = window_sums(vectors_TD, self.recent_events)
-        lengths_S = np.linalg.norm(before_SD, axis=1) * np.linalg.norm(recent_SD, axis=1)
-        cosine_S = (before_SD * recent_SD).sum(axis=1) / np.maximum(lengths_S, 1e-12)
-        return from_the_first_window(1 - cosine_S, len(vectors_TD))
+    def compare(self, before_SF: FloatArray, recent_SF: FloatArray) -> FloatArray:
+        """One minus the cosine of the sums, which is that of the means."""
+        lengths_S = np.linalg.norm(before_SF, axis=1) * np.linalg.norm(recent_SF, axis=1)
+        cosine_S = (before_SF * recent_SF).sum(axis=1) / np.maximum(lengths_S, 1e-12)
+        return np.asarray(1 - cosine_S)

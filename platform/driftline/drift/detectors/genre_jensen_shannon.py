@@ -8,38 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import xlogy
 
-from driftline.drift.detectors.contract import State, Step
-from driftline.drift.detectors.windows import RECENT_EVENTS, from_the_first_window, window_sums
+from driftline.drift.detectors.windows import TwoWindows
 from driftline.drift.reading import Event, Reading
 from driftline.drift.restart import FloatArray
 
 
 @dataclass(frozen=True)
-class GenreJensenShannon:
-    """Divergence of the genre shares of the newest events and of all before them, nats (Lin 1991).
+class GenreJensenShannon(TwoWindows):
+    """Divergence of the genre shares of the newest events and of all before them, nats (Lin 1991)."""
 
-    It remembers nothing.
-    """
-
-    recent_events: int = RECENT_EVENTS
     name: str = "genre Jensen-Shannon"
-    version: int = 1
 
-    def start(self) -> State:
-        """Nothing."""
-        return {}
+    def rows(self, read: Event | Reading) -> FloatArray:
+        """Genres."""
+        return read.genres_KG if isinstance(read, Event) else read.genres_TG
 
-    def step(self, state: State, event: Event) -> Step:
-        """Take in one event."""
-        return Step(state, float(self._series(event.genres_KG)[-1]))
-
-    def series(self, reading: Reading) -> FloatArray:
-        """After every event; 0 while there is no older window."""
-        return self._series(reading.genres_TG)
-
-    def _series(self, genres_TG: FloatArray) -> FloatArray:
-        before_SG, recent_SG = window_sums(genres_TG, self.recent_events)
-        return from_the_first_window(divergence(before_SG, recent_SG), len(genres_TG))
+    def compare(self, before_SF: FloatArray, recent_SF: FloatArray) -> FloatArray:
+        """Divergence of the shares."""
+        return divergence(before_SF, recent_SF)
 
 
 def divergence(first_SG: FloatArray, second_SG: FloatArray) -> FloatArray:
