@@ -185,6 +185,7 @@ def _promote(place: Place, body: dict[str, str]) -> None:
 
 
 def _fill(file: Path) -> None:
+    """Write until nothing fits any more, in ever smaller pieces: the error is the aim."""
     with file.open("ab") as end:
         for size in (65536, 4096, 1):
             try:

@@ -62,3 +62,8 @@ def cusum(ratio_KT: FloatArray) -> FloatArray:
     """``max(0, max_{k>=1} ratio[k, t])`` per event, in nats (Page 1954)."""
     statistic_T: FloatArray = ratio_KT.max(axis=0, initial=0.0)
     return statistic_T
+
+
+def best_restart(ratio_K: FloatArray) -> int | None:
+    """The restart ``k >= 1`` of the largest ratio, the first among equals; ``None`` before there is one."""
+    return int(ratio_K[1:].argmax()) + 1 if len(ratio_K) > 1 else None

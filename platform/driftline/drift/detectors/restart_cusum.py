@@ -9,7 +9,7 @@ import numpy as np
 
 from driftline.drift.detectors.contract import State, Step
 from driftline.drift.reading import Event, Reading
-from driftline.drift.restart import FloatArray, advance, cusum, restart_ratio
+from driftline.drift.restart import FloatArray, advance, best_restart, cusum, restart_ratio
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class RestartCusum:
     def step(self, state: State, event: Event) -> Step:
         """Take in one event."""
         ratio_K = advance(state["ratio_K"], event.log_p_K)
-        onset = int(ratio_K[1:].argmax()) + 1 if len(ratio_K) > 1 else None
-        return Step({"ratio_K": ratio_K}, float(ratio_K.max()), onset)
+        return Step({"ratio_K": ratio_K}, float(ratio_K.max()), best_restart(ratio_K))
 
     def series(self, reading: Reading) -> FloatArray:
         """After every event."""

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from driftline.drift.detectors.contract import State, Step
 from driftline.drift.reading import Event, Reading
-from driftline.drift.restart import FloatArray, advance, restart_ratio, shiryaev_roberts
+from driftline.drift.restart import FloatArray, advance, best_restart, restart_ratio, shiryaev_roberts
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class ShiryaevRoberts:
     def step(self, state: State, event: Event) -> Step:
         """Take in one event."""
         ratio_K = advance(state["ratio_K"], event.log_p_K)
-        onset = int(ratio_K[1:].argmax()) + 1 if len(ratio_K) > 1 else None
-        return Step({"ratio_K": ratio_K}, float(logsumexp(ratio_K)), onset)
+        return Step({"ratio_K": ratio_K}, float(logsumexp(ratio_K)), best_restart(ratio_K))
 
     def series(self, reading: Reading) -> FloatArray:
         """After every event."""

@@ -16,6 +16,8 @@ from driftline.state.store import ServedList
 
 
 def add(app: FastAPI, backends: Backends) -> None:
+    """Why items were in a list."""
+
     @app.get("/v1/explanations/{request_id}")
     async def get_explanation(
         request_id: PathId, key: Reader, items: Annotated[int, Query(ge=1, le=50)] = 10

@@ -19,6 +19,7 @@ from driftline.state.store import ServedList
 
 
 def add(app: FastAPI, backends: Backends) -> None:
+    """Lists for users, and given candidates in order."""
     fallback, records = Fallback(backends), ServedRecords(backends)
 
     async def made(question: RankQuestion) -> Ranking:

@@ -12,6 +12,8 @@ from driftline.serving.http.routes.base import PathUserId, Reader, Writer
 
 
 def add(app: FastAPI, backends: Backends) -> None:
+    """Profiles, and erasure."""
+
     @app.get("/v1/users/{user_id:path}")
     async def get_user(request: Request, user_id: PathUserId, key: Reader) -> UserOut:
         """Profile: interests, history, drift state and the policy now in force."""
