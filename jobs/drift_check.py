@@ -12,7 +12,7 @@ from rich.console import Console
 
 import driftline
 from driftline.cli import run_job
-from driftline.drift.check import check_drift, table
+from driftline.drift.check import check_drift, classification, table
 from driftline.drift.streams import taste_distance
 from driftline.errors import BundleError
 from driftline.evaluation.provenance import provenance
@@ -45,6 +45,7 @@ def main(
             progress=tell,
         )
     console.print(table(figures, calibration.arl_events, len(model.held_out_users)))
+    console.print(classification(figures), highlight=False)
     target = out or model.config.storage / "evaluations" / f"{model.version}-drift.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     values = {name: one.as_json() for name, one in figures.items()}

@@ -112,6 +112,14 @@ def test_a_document_that_is_no_mapping(tree: Any) -> None:
         (adapter("adalora", zero_stage=2), "needs training.deepspeed.zero_stage=0 (it is 2)"),
         (adapter("adalora", zero_stage=0, precision="bf16"), "needs training.deepspeed.precision=fp32 (it is bf16)"),
         (adapter("adalora", {"epochs": 1}, zero_stage=0), "set text.domain.epochs=0 (it is 1), or choose lora"),
+        (
+            sample(drift={"enabled": False, "judge": {"enabled": True}}),
+            "drift.judge.enabled=true needs drift.enabled=true",
+        ),
+        (
+            sample(drift={"judge": {"enabled": True, "adapter": {"kind": "qlora"}}}),
+            "drift.judge.adapter.kind=qlora needs training.use_gpu=true",
+        ),
         (adapter("prefix", gradient_checkpointing=True), "the prefix is a key-value cache; switch one of them off"),
     ],
 )

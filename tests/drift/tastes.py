@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from driftline.config import DriftConfig, EncoderConfig, HeadsConfig
+from driftline.config import DriftConfig, EncoderConfig, EncoderKind, HeadsConfig
 from driftline.drift.recipe import drift_sampler
 from driftline.models.collaborative import popularity
 from driftline.models.item_table import ItemTable
@@ -34,12 +34,13 @@ def users(count: int, seed: int) -> dict[str, NDArray[np.int64]]:
     return histories
 
 
-def fresh_model(seed: int = 0, mask_seen: bool = True) -> Recommender:
+def fresh_model(seed: int = 0, mask_seen: bool = True, kind: EncoderKind = "mean") -> Recommender:
     """An untrained drift model without text."""
     torch.manual_seed(seed)
     items = ItemTable(torch.zeros(ITEMS, 4), torch.ones(ITEMS, dtype=torch.bool), CONFIG.encoder.dim, 0.0)
     heads = HeadsConfig(rating=0.0, drift=0.0)
-    return Recommender(items, UserEncoder(CONFIG.encoder), heads, mask_seen=mask_seen).eval()
+    encoder = UserEncoder(CONFIG.encoder.model_copy(update={"kind": kind}))
+    return Recommender(items, encoder, heads, mask_seen=mask_seen).eval()
 
 
 def trained_model() -> Recommender:

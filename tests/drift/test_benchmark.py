@@ -1,25 +1,26 @@
 """Figures of the benchmark against numbers worked out by hand."""
 
+import html
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from driftline.config import Config, DataConfig
-from driftline.drift.benchmark.figures import Sample, detector_figures, probability_figures
+from driftline.drift.benchmark.figures import Sample, alarm_delays, detector_figures, probability_figures
+from driftline.drift.benchmark.judged import judge_trial
 from driftline.drift.benchmark.report import write_report
 from driftline.drift.benchmark.resampling import Resamples, estimate, weighted_auroc, weighted_median
 from driftline.drift.benchmark.storage import Storage
 from driftline.drift.benchmark.trial import Size, Trial
 from driftline.drift.benchmark.world import World
 from driftline.drift.calibration import with_reach
-from driftline.drift.streams import Stream, TasteDistance
+from driftline.drift.streams import Stream
 from driftline.errors import ConfigError
-from driftline.sequences.batches import History
-from tests.drift.tastes import CONFIG, ITEMS, ITEMS_PER_TASTE, users
+from driftline.ranking.replay import replay
+from tests.drift.judges import small_judge
+from tests.drift.small_world import small_world
 
 INF = np.inf
 
@@ -62,9 +63,17 @@ def test_detection(sample: Sample) -> None:
     assert at["achieved_arl"].mean == 45 + 15 + 45
     assert at["false_alarms_per_1000"].mean == pytest.approx(1000 / 105)
     # recall 2/3; one of three steady streams alarms within 20: precision (2/3) / (2/3 + 1/3)
-    assert at["precision_20"].mean == pytest.approx(2 / 3)
     assert at["f1_20"].mean == pytest.approx(2 / 3)
-    assert at["steady_recall_20"].mean == pytest.approx(2 / 3)
+
+
+def test_alarms_as_a_classifier(sample: Sample) -> None:
+    alarms = alarm_delays([sample, sample], "x", "200")
+    found = alarms.figures()
+    # the stream with an alarm before the change is left out, of both seeds
+    assert found["drifted"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1-score": 2 / 3, "support": 6})
+    assert found["not drifted"]["support"] == 6
+    assert found["accuracy"] == pytest.approx(8 / 12)
+    assert [line.split()[-1] for line in alarms.report().splitlines() if "avg" in line] == ["12", "12"]
 
 
 def test_no_alarm_is_an_infinite_run_length(sample: Sample) -> None:
@@ -113,19 +122,10 @@ def test_reach_is_that_of_the_shorter_stream_of_a_pair() -> None:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Sixty training users of two tastes, and a dozen of each other part."""
-    config = Config(data=DataConfig(sample="ml-100k"), drift=CONFIG.model_copy(update={"epochs": 2}))
-    parts = {"train": (60, 1), "calibration": (12, 2), "test": (12, 3)}
-    histories = {
-        part: {user: History(items, np.arange(len(items), dtype=float)) for user, items in users(count, seed).items()}
-        for part, (count, seed) in parts.items()
-    }
-    counts = np.bincount(np.concatenate([h.items for h in histories["train"].values()]), minlength=ITEMS)
-    genres = np.eye(2)[np.arange(ITEMS) // ITEMS_PER_TASTE]
-    return World(config, torch.zeros(ITEMS, 4), histories, TasteDistance(genres, counts), counts)
+    return small_world()
 
 
-def test_a_benchmark_from_training_to_the_report(world: World, tmp_path: Path) -> None:
+def test_a_benchmark_from_training_to_the_report(world: World, tiny_folder: Path, tmp_path: Path) -> None:
     storage, size = Storage(tmp_path), Size(pairs=6, fit_pairs=6, steady_per_user=1)
     storage.claim("bundle", size)
     storage.claim("bundle", size)
@@ -137,17 +137,37 @@ def test_a_benchmark_from_training_to_the_report(world: World, tmp_path: Path) -
         assert not storage.finished(track, 0)
         storage.run(world, track, 0, size)  # type: ignore[arg-type]
         assert storage.finished(track, 0)
+    assert storage.replayed("G", 0)  # it has none
+    assert not storage.replayed("X", 0)
     trial = storage.trial("X", 0)
     assert set(trial.rows["kind"]) == {"sudden", "gradual", "noise 5%", "noise 10%", "noise 20%"}
     assert trial.rows["oracle CUSUM"].notna().sum() == 12
-    reached = write_report({"X": [trial], "G": [storage.trial("G", 0)]}, tmp_path, {"seed": 0})
-    assert {"stream AUROC, W=20", "achieved ARL", "ECE of P(drift)"} <= {bar.what for bar in reached}
+    storage.keep_replay(replay(world, storage.model(world, 0), trial))
+    assert storage.replayed("X", 0)
+    replays = {"X": [storage.replay("X", 0)]}
+    judge = small_judge(tiny_folder, [chr(97 + number % 26) * 9 for number in range(len(world.popularity_N))])
+    storage.keep_opinions(judge_trial(world, storage.model(world, 0), judge, trial, fit_pairs=20))
+    assert storage.judged("X", 0)
+    opinions = storage.opinions("X", 0)
+    # an opinion on every alarm of which the classifier says where the change was
+    asked = opinions.rows["alarm judge"].notna()
+    assert opinions.summary["alarms"] == asked.sum() <= (opinions.rows["alarm"] >= 0).sum()
+    trials = {"X": [trial], "G": [storage.trial("G", 0)]}
+    reached = write_report(trials, replays, tmp_path, {"seed": 0}, {"X": [opinions]})
+    wanted = {bar.what for bar in reached}
+    assert {"stream AUROC, W=20", "achieved ARL", "ECE of P(drift)"} <= wanted
+    assert "track X, lists: gain in NDCG@10, drifted less undrifted" in wanted
     tracks = json.loads((tmp_path / "benchmark.json").read_text())["tracks"]
     assert "oracle CUSUM" in tracks["X"]["detectors"]
     assert "oracle CUSUM" not in tracks["G"]["detectors"]
+    assert set(tracks["X"]["downstream"]["gain"]["HR@10"]["random alarms"]["1-5"]) == {
+        "drifted", "undrifted", "difference"
+    }  # fmt: skip
     streams = pd.read_parquet(tmp_path / "streams.parquet")
     drifted = streams[(streams["track"] == "X") & (streams["kind"] == "sudden") & streams["label"]]
     assert drifted["stream_id"].nunique() == 6
     assert not streams.loc[streams["t"] <= 15, "alarm"].any()
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png") == 5 + 4
+    assert page.count("data:image/png") == 6 + 4
+    assert "The judge changes the classifier's pair AUROC at W=20 by " in html.unescape(page)
+    assert tracks["X"]["judge"]["pair_auroc"]["judge"]["20"]["mean"] is not None

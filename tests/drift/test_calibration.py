@@ -7,6 +7,7 @@ from driftline.drift.calibration import (
     DriftCalibration,
     RunLength,
     at_prior,
+    fit_log_odds,
     labelled_positions,
     run_length,
     threshold_for,
@@ -78,7 +79,16 @@ def test_a_constant_stream_alarms_above_its_value_only() -> None:
 
 def test_labelled_positions() -> None:
     stream = Stream("s", np.arange(57), "a", "b", 30, None, "X", 0)
-    positions, drifted = labelled_positions(stream, np.random.default_rng(0), reach=27)
+    positions, drifted, weights = labelled_positions(stream, np.random.default_rng(0), reach=27)
     assert positions[0] < 30
     assert positions[1:] == [34, 39, 49, 56]  # ages 5, 10, 20 and the end; 30 and 40 lie beyond it
     assert drifted == [False, True, True, True, True]
+    assert weights == [0.5, 1, 1, 1, 1]
+
+
+def test_positions_count_by_their_weight() -> None:
+    # one feature without information: the odds are those of the weights, 2 drifted against 1 + 1/4 + 3/4
+    features, weights = np.ones((5, 1)), np.array([1.0, 1.0, 1.0, 0.25, 0.75])
+    fitted = fit_log_odds(features, np.array([True, True, False, False, False]), weights)
+    assert fitted.prevalence == pytest.approx(0.5)
+    np.testing.assert_allclose(fitted.log_odds(features), 0, atol=1e-6)

@@ -122,6 +122,11 @@ class TestContract:
         with pytest.raises(BundleError, match="was not written by"):
             detector(statistic).state = detector(other).state
 
+    def test_another_versions_state_is_refused(self, statistic: Statistic) -> None:
+        older = replace(statistic, version=statistic.version + 1)  # type: ignore[type-var]
+        with pytest.raises(BundleError, match=f"of version {statistic.version} "):
+            detector(statistic).state = detector(older).state
+
     def test_what_is_served_is_small(self, statistic: Statistic) -> None:
         watching = detector(statistic)
         for event in reading(tastes(6, 60, 60)).events():

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from driftline.drift.divergence import jensen_shannon
 from driftline.drift.streams import (
     Recipe,
     Stream,
     TasteDistance,
     draw_steady,
     draw_streams,
-    jensen_shannon,
     with_noise,
 )
 from driftline.errors import DataError

@@ -180,7 +180,7 @@ def test_drift_follows_the_events_and_ends_the_same_as_for_an_inline_history(cli
     visit(client, "turncoat", ROMANCE, first=12)
     after = settled(client, "turncoat")["drift"]
     inline = client.post("/v1/drift", json={"history": [*WESTERN, *ROMANCE]}).json()
-    assert after["p_drift"] == pytest.approx(inline["p_drift"], abs=1e-6)
+    assert after["p_drift"] == pytest.approx(inline["p_drift"], abs=1e-5)  # gone on from a state in float32
     assert after["change_point"] == inline["change_point"]
     assert after["p_drift"] != before["p_drift"]
 

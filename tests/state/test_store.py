@@ -186,10 +186,10 @@ def test_replicas_share_the_users_to_assess_and_take_over_what_another_has_left(
 def test_a_drift_state_never_goes_back_nor_revives_an_erased_user(store: Store) -> None:
     store.append_events("acme", [an_event("e1")])
     store.append_events("acme", [an_event("e2")])
-    assert store.save_drift("acme", "ada", StoredDrift(2, "b1", "e1", {"p_drift": 0.5}))
+    written = StoredDrift(2, "b1", "e1", {"p_drift": 0.5}, b"\x00\xff state")
+    assert store.save_drift("acme", "ada", written)
     assert not store.save_drift("acme", "ada", StoredDrift(1, "b1", None, {}))
-    stored = store.snapshot("acme", "ada", 9).drift
-    assert stored == StoredDrift(2, "b1", "e1", {"p_drift": 0.5})
+    assert store.snapshot("acme", "ada", 9).drift == written
     store.erase_user("acme", "ada")
     assert not store.save_drift("acme", "ada", StoredDrift(2, "b1", None, {}))
     store.append_events("acme", [an_event("e3")])  # she came back: what was assessed before is not hers

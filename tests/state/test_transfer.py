@@ -31,7 +31,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         "beta", [StoredEvent("e0", "ada", "i9", "view", 1.0), StoredEvent("e1", "bob", "i9", "view", 2.0)]
     )
     opened.erase_user("acme", "gone")
-    opened.save_drift("acme", "ada", StoredDrift(1, "b1", "e3", {"p_drift": 0.1, "statistic": [None, 1e-300]}))
+    opened.save_drift("acme", "ada", StoredDrift(1, "b1", "e3", {"p_drift": 0.1, "statistic": [None, 1e-300]}, b"\x00"))
     opened.upsert_items(
         "acme", [CatalogueItem("n1", "New", categories=("Drama",)), CatalogueItem("n2", "", deleted=True)]
     )

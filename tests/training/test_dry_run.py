@@ -26,13 +26,16 @@ QWEN3_8B = {
 }
 
 
+JUDGE = "drift.judge={enabled: true, layers: 1, window_items: 3, item_tokens: 9, adapter: {rank: 2}}"
+
+
 @pytest.fixture(scope="module")
 def plan(tiny_folder: Path) -> DryRun:
-    return dry_run(tiny_config(tiny_folder, ["text.domain.epochs=2"]))
+    return dry_run(tiny_config(tiny_folder, ["text.domain.epochs=2", JUDGE]))
 
 
 def test_every_stage_is_planned(plan: DryRun) -> None:
-    assert [stage.name for stage in plan.stages] == ["domain", "text", "ranker", "drift"]
+    assert [stage.name for stage in plan.stages] == ["domain", "text", "ranker", "drift", "judge"]
     assert plan.data["items"] == ITEMS
 
 
@@ -52,6 +55,14 @@ def test_steps_of_a_stage(plan: DryRun) -> None:
     # 150 users, 16 sequences for each of two workers: ten groups, five steps
     assert (ranker.steps_per_epoch, ranker.epochs, ranker.batch, ranker.length) == (5, 6, 16, 60)
     assert ranker.units_per_epoch == 5 * 16 * 60 * 2
+
+
+def test_the_judge_has_a_depth_and_an_adapter_of_its_own(plan: DryRun) -> None:
+    judge = plan.stages[4]
+    assert judge.adapter == "LoRA rank 2 on q_proj x1, v_proj x1"
+    assert judge.trainable == 2 * (32 + 32) + 2 * (32 + 16)
+    # twice three items of nine tokens and a separator, and the question; 1,600 prompts, 16 for each of two workers
+    assert (judge.length, judge.steps_per_epoch, judge.epochs) == (2 * 3 * 10 + 20, 50, 4)
 
 
 def test_more_workers_hold_no_more(plan: DryRun) -> None:

@@ -8,7 +8,7 @@ from driftline.config.run import Config
 
 def find_conflicts(config: Config) -> list[str]:
     """Every impossible combination of a configuration whose single values are valid."""
-    return [*_storage(config), *_data(config), *_deepspeed(config), *_adapter(config)]
+    return [*_storage(config), *_data(config), *_deepspeed(config), *_adapters(config), *_judge(config)]
 
 
 def missing_paths(config: Config) -> list[str]:
@@ -87,29 +87,40 @@ def _deepspeed(config: Config) -> Iterator[str]:
         )
 
 
-def _adapter(config: Config) -> Iterator[str]:
-    kind, options = config.text.adapter.kind, config.training.deepspeed
-    if kind == "qlora" and not config.training.use_gpu:
-        yield "text.adapter.kind=qlora needs training.use_gpu=true: its 4-bit kernels are CUDA only; choose lora on CPU"
-    if kind == "qlora" and options.zero_stage == 3:
-        yield "text.adapter.kind=qlora: 4-bit weights cannot be sharded; set training.deepspeed.zero_stage to 0, 1 or 2"
-    if kind == "adalora" and options.zero_stage != 0:
-        yield (
-            f"text.adapter.kind=adalora needs training.deepspeed.zero_stage=0 (it is {options.zero_stage}): it reads "
-            "whole gradients between backward and step, which ZeRO 1-3 do not leave; or choose lora"
-        )
-    if kind == "adalora" and options.precision != "fp32":
-        yield (
-            f"text.adapter.kind=adalora needs training.deepspeed.precision=fp32 (it is {options.precision}): "
-            "a master copy of the weights would bring pruned ranks back; or choose lora"
-        )
-    if kind == "adalora" and config.text.domain.epochs:
+def _adapters(config: Config) -> Iterator[str]:
+    yield from _adapter(config, "text.adapter", config.text.adapter.kind)
+    if config.drift.judge.enabled:
+        yield from _adapter(config, "drift.judge.adapter", config.drift.judge.adapter.kind)
+    if config.text.adapter.kind == "adalora" and config.text.domain.epochs:
         yield (
             f"text.adapter.kind=adalora prunes its ranks in one stage: set text.domain.epochs=0 (it is "
             f"{config.text.domain.epochs}), or choose lora"
         )
+
+
+def _adapter(config: Config, key: str, kind: str) -> Iterator[str]:
+    options = config.training.deepspeed
+    if kind == "qlora" and not config.training.use_gpu:
+        yield f"{key}.kind=qlora needs training.use_gpu=true: its 4-bit kernels are CUDA only; choose lora on CPU"
+    if kind == "qlora" and options.zero_stage == 3:
+        yield f"{key}.kind=qlora: 4-bit weights cannot be sharded; set training.deepspeed.zero_stage to 0, 1 or 2"
+    if kind == "adalora" and options.zero_stage != 0:
+        yield (
+            f"{key}.kind=adalora needs training.deepspeed.zero_stage=0 (it is {options.zero_stage}): it reads "
+            "whole gradients between backward and step, which ZeRO 1-3 do not leave; or choose lora"
+        )
+    if kind == "adalora" and options.precision != "fp32":
+        yield (
+            f"{key}.kind=adalora needs training.deepspeed.precision=fp32 (it is {options.precision}): "
+            "a master copy of the weights would bring pruned ranks back; or choose lora"
+        )
     if kind == "prefix" and options.gradient_checkpointing:
         yield (
-            "text.adapter.kind=prefix cannot be trained with training.deepspeed.gradient_checkpointing=true: "
+            f"{key}.kind=prefix cannot be trained with training.deepspeed.gradient_checkpointing=true: "
             "the prefix is a key-value cache; switch one of them off"
         )
+
+
+def _judge(config: Config) -> Iterator[str]:
+    if config.drift.judge.enabled and not config.drift.enabled:
+        yield "drift.judge.enabled=true needs drift.enabled=true: it adjudicates the alarms; or switch it off"

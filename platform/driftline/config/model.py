@@ -143,6 +143,29 @@ class FusionConfig(Section):
     """Pulls the gate towards equal weights: it is fitted on few targets, the same that chose the epoch."""
 
 
+class JudgeConfig(Section):
+    """The LLM judge: ``text.base`` reads the windows on either side of an alarm's change point as text, and overrules
+    the alarm or keeps it."""
+
+    enabled: bool = False
+    """Train a judge, and let it adjudicate alarms. Off by default: docs/drift.md says what it adds and costs."""
+    layers: int | None = Field(4, ge=1)
+    """First k decoder layers of ``text.base``; null = all."""
+    adapter: AdapterConfig = AdapterConfig(rank=16, alpha=32, targets="all-linear")
+    window_items: int = Field(10, ge=1)
+    """Most items of one list; longer windows are read list by list and the answers averaged."""
+    item_tokens: int = Field(12, ge=4)
+    """An item's text, categories before the title, is cut after this many tokens."""
+    pairs: int = Field(800, ge=4)
+    """Of a spliced and an unspliced stream of a training user, in every epoch; each epoch draws its own."""
+    epochs: int = Field(4, ge=1)
+    batch_examples: int = Field(16, ge=2)
+    """Prompts per worker and step."""
+    learning_rate: float = Field(5e-4, gt=0)
+    keep_above: float = Field(0.5, gt=0, lt=1)
+    """An alarm whose P(changed) by the judge is lower is overruled."""
+
+
 class DriftConfig(Section):
     """The drift encoder, its statistic, and what it is calibrated to."""
 
@@ -161,6 +184,7 @@ class DriftConfig(Section):
     natural order the threshold is far higher; choose shuffled where the order inside a history means nothing."""
     arl_events: int = Field(200, ge=10)
     """Average run length between false alarms that the threshold is calibrated to."""
+    judge: JudgeConfig = JudgeConfig()
 
 
 class PolicyConfig(Section):

@@ -35,6 +35,9 @@ STEADY_PER_USER = 4
 """Undrifted streams of every calibration user behind a threshold."""
 AGES = (5, 10, 20, 30, 40)
 """Events since the change point at which a stream is labelled 'drifted' or 'not'."""
+BEFORE_WEIGHT = 0.5
+"""What a position before the change counts for in the fit. It is easily told from drift: at full weight P(drift) runs
+high at those after a change point, which are hard."""
 INVERSE_PENALTY = 1.0
 
 
@@ -49,7 +52,7 @@ class LogOdds:
     """Per standardised feature."""
     intercept: float
     prevalence: float
-    """Share of drifted positions among those it was fitted on: P(drift) is stated at this prior."""
+    """Weight of drifted positions among those it was fitted on: P(drift) is stated at this prior."""
 
     def log_odds(self, features_TF: FloatArray) -> FloatArray:
         """Log odds of drift after each event."""
@@ -136,10 +139,12 @@ def calibrate(
     rng = np.random.default_rng([seed, 1])
     rows: list[FloatArray] = []
     labels: list[bool] = []
+    weights: list[float] = []
     for stream, reach in with_reach(draw_streams(users, None, Recipe("X"), pairs, seed)):
-        positions, drifted = labelled_positions(stream, rng, reach)
+        positions, drifted, counted = labelled_positions(stream, rng, reach)
         rows.append(weigh(reader.read(stream.items), config).features_TF[positions])
         labels += drifted
+        weights += counted
 
     def threshold(track: Track) -> float:
         steady = draw_steady(users, None, Recipe(track), steady_per_user, seed)
@@ -147,7 +152,7 @@ def calibrate(
         return threshold_for(runs, config.arl_events)
 
     return DriftCalibration(
-        **asdict(fit_log_odds(np.concatenate(rows), np.array(labels))),
+        **asdict(fit_log_odds(np.concatenate(rows), np.array(labels), np.array(weights))),
         arl_events=config.arl_events,
         threshold_natural=threshold("N"),
         threshold_shuffled=threshold("X"),
@@ -166,29 +171,32 @@ def with_reach(streams: Sequence[Stream]) -> list[tuple[Stream, int]]:
     return [(stream, shorter[number // 2]) for number, stream in enumerate(streams)]
 
 
-def labelled_positions(stream: Stream, rng: np.random.Generator, reach: int) -> tuple[list[int], list[bool]]:
-    """Events of a stream at which P(drift) is fitted, and whether the stream has drifted by then.
+def labelled_positions(
+    stream: Stream, rng: np.random.Generator, reach: int
+) -> tuple[list[int], list[bool], list[float]]:
+    """Events of a stream at which P(drift) is fitted, whether the stream has drifted by then, and what they count for.
 
     The events ``AGES`` after the change point, at most ``reach`` (of undrifted streams too, so that length alone tells
     nothing), and one random event before it, which is never drifted.
     """
     after = sorted({stream.change_point + min(age, reach) - 1 for age in AGES})
     before = int(rng.integers(stream.change_point))
-    return [before, *after], [False] + [stream.drifted] * len(after)
+    return [before, *after], [False] + [stream.drifted] * len(after), [BEFORE_WEIGHT] + [1.0] * len(after)
 
 
-def fit_log_odds(features_PF: FloatArray, labels_P: NDArray[np.bool_]) -> LogOdds:
+def fit_log_odds(features_PF: FloatArray, labels_P: NDArray[np.bool_], weights_P: FloatArray) -> LogOdds:
     """Logistic regression on standardised features, in the order of ``FEATURES``."""
     means_F, scales_F = features_PF.mean(axis=0), features_PF.std(axis=0)
     scales_F = np.where(scales_F > 0, scales_F, 1.0)
-    fitted = LogisticRegression(C=INVERSE_PENALTY).fit((features_PF - means_F) / scales_F, labels_P)
+    standard_PF = (features_PF - means_F) / scales_F
+    fitted = LogisticRegression(C=INVERSE_PENALTY).fit(standard_PF, labels_P, sample_weight=weights_P)
     return LogOdds(
         features=FEATURES,
         means=tuple(map(float, means_F)),
         scales=tuple(map(float, scales_F)),
         weights=tuple(float(w) for w in fitted.coef_[0]),
         intercept=float(fitted.intercept_[0]),
-        prevalence=float(np.mean(labels_P)),
+        prevalence=float(np.average(labels_P, weights=weights_P)),
     )
 
 

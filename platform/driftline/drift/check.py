@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from driftline.drift.calibration import run_length
+from driftline.drift.classification import WITHIN_EVENTS, AlarmDelays
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.report import DriftReport
 from driftline.drift.streams import SEVERITIES, Recipe, Severity, Stream, TasteDistance, Track, draw_streams
@@ -33,6 +34,8 @@ class DriftFigures:
     """Stream AUROC of P(drift) by W: nothing but the events is given."""
     detected: dict[int, float]
     """Share of drifted streams with an alarm within so many events of the change; false alarms before it leave."""
+    alarms: AlarmDelays
+    """The same streams as a classifier sees them."""
     median_delay_events: float
     """Infinite if fewer than half are detected."""
     achieved_arl_events: float
@@ -46,6 +49,7 @@ class DriftFigures:
         return {
             "stream_auroc": {str(w): {"mean": i.mean, "low": i.low, "high": i.high} for w, i in self.auroc.items()},
             "detected_within": {str(w): _finite(share) for w, share in self.detected.items()},
+            "classification": self.alarms.figures(),
             "median_delay_events": _finite(self.median_delay_events),
             "achieved_arl_events": _finite(self.achieved_arl_events),
             "median_location_error_events": _finite(self.median_location_error_events),
@@ -107,7 +111,10 @@ def summarise(
     """Figures of scanned streams."""
     drifted = [(s, r) for s, r in zip(streams, reports, strict=True) if s.drifted]
     steady = [(s, r) for s, r in zip(streams, reports, strict=True) if not s.drifted]
-    delays = np.array([d for s, r in drifted if (d := delay(s, r.statistic, threshold)) is not None])
+    alarms = AlarmDelays(
+        *(np.array([delay(s, r.statistic, threshold) for s, r in of_class]) for of_class in (drifted, steady))
+    )
+    delays = alarms.drifted_P[alarms.drifted_P >= 1]
     errors = [abs(r.change_point - s.change_point) for s, r in drifted if r.change_point is not None]
     return DriftFigures(
         auroc={
@@ -121,11 +128,18 @@ def summarise(
             for age in AGES
         },
         detected={age: float((delays <= age).mean()) if len(delays) else float("nan") for age in AGES},
+        alarms=alarms,
         median_delay_events=float(np.median(delays)) if len(delays) else float("inf"),
         achieved_arl_events=run_length([r.statistic for _, r in steady], threshold).arl_events,
         median_location_error_events=float(np.median(errors)) if errors else float("nan"),
         streams=len(streams),
     )
+
+
+def classification(figures: Mapping[str, DriftFigures]) -> str:
+    """Precision, recall, F1 and support of 'alarm within 20 events', one block per choice of B."""
+    blocks = (f"{name}: alarm within {WITHIN_EVENTS} events\n{one.alarms.report()}" for name, one in figures.items())
+    return "\n".join(blocks)
 
 
 def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int) -> Table:
@@ -146,16 +160,15 @@ def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int) -> T
     return sheet
 
 
-def delay(stream: Stream, statistic_T: NDArray[np.float64], threshold: float) -> float | None:
+def delay(stream: Stream, statistic_T: NDArray[np.float64], threshold: float) -> float:
     """Events from the change to the first alarm, the alarming event included; infinite without an alarm.
 
-    None if the first alarm (after the warm-up) came before the change: a false alarm, and no delay.
+    0 or less if the first alarm (after the warm-up) came before the change: a false alarm, and no delay.
     """
     crossed = np.flatnonzero(statistic_T[WARM_UP_EVENTS:] >= threshold)
     if not len(crossed):
         return float("inf")
-    events = float(crossed[0] + WARM_UP_EVENTS - stream.change_point + 1)
-    return events if events >= 1 else None
+    return float(crossed[0] + WARM_UP_EVENTS - stream.change_point + 1)
 
 
 def _p_at(stream: Stream, report: DriftReport, age: int) -> float:

@@ -3,23 +3,23 @@
 Shape legend: T = K = n events of the window.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from driftline.config import DriftConfig
 from driftline.drift.calibration import DriftCalibration
-from driftline.drift.evidence import Evidence, weigh
-from driftline.drift.posterior import recent_restarts
-from driftline.drift.reading import Reader
-from driftline.drift.report import DriftReport
-from driftline.drift.restart import FloatArray
+from driftline.drift.evidence import Evidence, weigh, weigh_now
+from driftline.drift.judge.judge import Judge
+from driftline.drift.posterior import recent_onset, recent_restarts, restart_posterior
+from driftline.drift.reading import Reader, Reading
+from driftline.drift.report import DriftReport, DriftVerdict
+from driftline.drift.restart import FloatArray, advance, shiryaev_roberts
+from driftline.drift.state import DriftState
 from driftline.models.recommender import Recommender
 
 BELIEVED_ABOVE = 0.5
@@ -50,7 +50,7 @@ class Scan:
     The recent restarts (within R events) add up to the calibrated ``p_drift[-1]``.
     """
     alarm: bool
-    """Whether the statistic is at or above the calibrated threshold after the last event."""
+    """Whether the statistic is at or above the calibrated threshold after the last event, and no judge overrules it."""
 
     def report(self, kept: Sequence[int], history: Sequence[str]) -> DriftReport:
         """The same in terms of a given history, of which only the positions ``kept`` are known items.
@@ -91,33 +91,76 @@ class DriftDetector:
         From :func:`driftline.drift.calibration.calibrate` with the same model and configuration.
     config
         Hazard, window, what counts as recent.
+    judge
+        Asked about every alarm; what it overrules is none.
     """
 
-    def __init__(self, model: Recommender, calibration: DriftCalibration, config: DriftConfig) -> None:
+    def __init__(
+        self, model: Recommender, calibration: DriftCalibration, config: DriftConfig, judge: Judge | None = None
+    ) -> None:
         self.reader = Reader(model, config.encoder.window_events)
         self.calibration = calibration
         self.config = config
+        self.judge = judge
         natural = config.event_order == "natural"
         self.threshold = calibration.threshold_natural if natural else calibration.threshold_shuffled
 
     def scan(self, histories: Sequence[NDArray[np.int64]]) -> list[Scan]:
-        """Scan histories of item indices, oldest first; any length, also none.
-
-        Histories are spread over threads as far as torch leaves cores free (``torch.set_num_threads``).
-        """
+        """Scan histories of item indices, oldest first; any length, also none. They share passes through the model."""
         arrays = [np.asarray(history, dtype=np.int64) for history in histories]
-        workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
-        if workers == 1 or len(arrays) < 2:
-            return [self._scan(array) for array in arrays]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(self._scan, arrays))
+        readings = self.reader.read_all(arrays)
+        return [self._scan(history, reading) for history, reading in zip(arrays, readings, strict=True)]
 
-    def _scan(self, history: NDArray[np.int64]) -> Scan:
-        evidence = weigh(self.reader.read(history), self.config)
+    def follow(
+        self, histories: Sequence[NDArray[np.int64]], states: Sequence[DriftState | None]
+    ) -> list[tuple[DriftVerdict, DriftState]]:
+        """What :meth:`scan` says after the last event of each history, and the state to go on from.
+
+        Given the state after earlier events of the same history, only those that came since are read. Without one, or
+        if it does not fit, the window is read again.
+        """
+        window_events = self.reader.window_events
+        newest: list[int] = []
+        ratios: list[FloatArray] = []
+        for history, state in zip(histories, states, strict=True):
+            rest = state.rest_of(history, window_events) if state else None
+            newest.append(min(len(history), window_events) if rest is None else rest)
+            # without a state, zeros stand for older restarts: by the last event they have all left the window
+            older = min(len(history) - newest[-1], window_events - 1)
+            ratios.append(np.zeros(older) if state is None or rest is None else state.ratio_K)
+        found = []
+        log_p_H = self.reader.log_probabilities(histories, newest)
+        for history, before_K, log_p_TK in zip(histories, ratios, log_p_H, strict=True):
+            ratio_K = reduce(advance, log_p_TK, before_K)
+            unread = len(history) - len(ratio_K)
+            state = DriftState(history[unread:], ratio_K)
+            found.append((self._verdict(state, unread), state))
+        return found
+
+    def _verdict(self, state: DriftState, unread: int) -> DriftVerdict:
+        if not len(state.items_K):
+            return DriftVerdict(0.0, None, False)
+        log_posterior_K = restart_posterior(state.ratio_K[:, None], self.config.hazard)[:, 0]
+        features_F = weigh_now(log_posterior_K, self.reader.unit_ND[state.items_K], self.config)
+        p_drift = float(self.calibration.p_drift(features_F[None])[0])
+        onset = recent_onset(log_posterior_K, self.config.recent_events)
+        statistic = shiryaev_roberts(state.ratio_K[:, None])[0]
+        return DriftVerdict(
+            p_drift,
+            onset + unread if onset is not None and p_drift > BELIEVED_ABOVE else None,
+            self._alarms(statistic, state.items_K, onset),
+        )
+
+    def _alarms(self, statistic: float, window: NDArray[np.int64], onset: int | None) -> bool:
+        if statistic < self.threshold:
+            return False
+        return self.judge is None or self.judge.keeps(window, -1 if onset is None else onset)
+
+    def _scan(self, history: NDArray[np.int64], reading: Reading) -> Scan:
+        evidence = weigh(reading, self.config)
         p_drift_T = self.calibration.p_drift(evidence.features_TF)
         unread = len(history) - len(p_drift_T)
         pad = np.zeros(unread)
-        threshold = self.threshold
         return Scan(
             surprise=np.concatenate([np.full(unread, np.nan), evidence.surprise_T]),
             statistic=np.concatenate([pad, evidence.statistic_T]),
@@ -127,7 +170,8 @@ class DriftDetector:
                 [np.full(unread, -1), np.where(evidence.change_point_T > 0, evidence.change_point_T + unread, -1)]
             ),
             posterior=self._posterior(evidence, p_drift_T, unread),
-            alarm=bool(len(history) and evidence.statistic_T[-1] >= threshold),
+            alarm=bool(len(history))
+            and self._alarms(evidence.statistic_T[-1], reading.items_T, int(evidence.change_point_T[-1])),
         )
 
     def _posterior(self, evidence: Evidence, p_drift_T: FloatArray, unread: int) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.config import DriftConfig
-from driftline.drift.discrepancy import measure
+from driftline.drift.discrepancy import measure, measure_now
 from driftline.drift.posterior import map_change_point, recent_log_odds, recent_log_odds_now, restart_posterior
 from driftline.drift.reading import Reading
 from driftline.drift.restart import FloatArray, cusum, restart_ratio, shiryaev_roberts
@@ -52,10 +52,10 @@ def weigh(reading: Reading, config: DriftConfig) -> Evidence:
 
 def weigh_now(log_posterior_K: FloatArray, vectors_KD: NDArray[np.float32], config: DriftConfig) -> FloatArray:
     """The features after the last event of a window: ``features_F``."""
-    sides = measure(vectors_KD, config.recent_events)
+    split, coherence = measure_now(vectors_KD, config.recent_events)
     odds = recent_log_odds_now(log_posterior_K, config.recent_events)
     restart = odds if np.isfinite(odds) else no_evidence(config.hazard)
-    return np.array([restart, sides.split_T[-1], sides.coherence_T[-1], np.log1p(len(vectors_KD))])
+    return np.array([restart, split, coherence, np.log1p(len(vectors_KD))])
 
 
 def no_evidence(hazard: float) -> float:

@@ -9,9 +9,8 @@ Shape legend: K = T = n events (restart k, event t).
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from driftline.drift.restart import FloatArray
+from driftline.drift.restart import FloatArray, log_sum_exp
 
 TEMPER = 0.5
 """Power of the likelihood: events of one user are not independent given the model, so evidence counts half."""
@@ -38,7 +37,7 @@ def restart_posterior(ratio_KT: FloatArray, hazard: float, temper: float = TEMPE
         return ratio_KT
     log_joint_KT = temper * ratio_KT
     log_joint_KT[1:] += np.log(hazard) - np.log1p(-hazard)
-    log_posterior_KT: FloatArray = log_joint_KT - logsumexp(log_joint_KT, axis=0)
+    log_posterior_KT: FloatArray = log_joint_KT - log_sum_exp(log_joint_KT)
     return log_posterior_KT
 
 
@@ -50,8 +49,8 @@ def recent_log_odds(log_posterior_KT: FloatArray, recent_events: int) -> FloatAr
     if not log_posterior_KT.size:
         return np.zeros(0)
     recent_KT = recent_restarts(len(log_posterior_KT), recent_events)
-    inside_T = logsumexp(np.where(recent_KT, log_posterior_KT, -np.inf), axis=0)
-    outside_T = logsumexp(np.where(recent_KT, -np.inf, log_posterior_KT), axis=0)
+    inside_T = log_sum_exp(np.where(recent_KT, log_posterior_KT, -np.inf))
+    outside_T = log_sum_exp(np.where(recent_KT, -np.inf, log_posterior_KT))
     log_odds_T: FloatArray = inside_T - outside_T
     return log_odds_T
 
@@ -60,7 +59,7 @@ def recent_log_odds_now(log_posterior_K: FloatArray, recent_events: int) -> floa
     """The same for one event: its column of the posterior."""
     first = max(1, len(log_posterior_K) - recent_events)
     inside, outside = log_posterior_K[first:], log_posterior_K[:first]
-    return float(logsumexp(inside) - logsumexp(outside)) if len(inside) else -np.inf
+    return float(log_sum_exp(inside) - log_sum_exp(outside)) if len(inside) else -np.inf
 
 
 def recent_onset(log_posterior_K: FloatArray, recent_events: int) -> int | None:

@@ -3,7 +3,7 @@
 Shape legend: K = T = n events of the window (restart k, event t), N items, G genres, D width.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from driftline.drift.restart import FloatArray
-from driftline.drift.surprise import log_probabilities, restart_log_probabilities
+from driftline.drift.surprise import ItemArray, log_probabilities, restart_log_probabilities
 from driftline.errors import DataError
 from driftline.models.recommender import Recommender
 from driftline.sequences.batches import History, collate
 
-ItemArray = NDArray[np.int64]
+HISTORIES_PER_PASS = 16
+"""Histories that share a pass through the model."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Reading:
 
     items_T: ItemArray
     log_p_KT: FloatArray
-    """From :func:`driftline.drift.surprise.restart_log_probabilities`."""
+    """``log p`` of event t had the user started afresh at event k of the window; 0 where ``t < k``. Row 0 is 'no
+    restart': each event given all of its own window, which in a long history begins before this one."""
     vectors_TD: NDArray[np.float32]
     """Unit vectors of the items, the catalogue's mean taken away."""
     genres_TG: FloatArray
@@ -98,19 +100,29 @@ class Reader:
         with torch.no_grad():
             self.table_ND, self.bias_N = (tensor.detach().clone() for tensor in model.items())
         centred_ND = self.table_ND - self.table_ND.mean(dim=0)
-        self._unit_ND = torch.nn.functional.normalize(centred_ND, dim=1).cpu().numpy()
+        self.unit_ND: NDArray[np.float32] = torch.nn.functional.normalize(centred_ND, dim=1).cpu().numpy()
         self._genres_NG = np.zeros((len(self.table_ND), 0)) if genres_NG is None else genres_NG
         self._popularity_N = None if popularity_N is None else popularity_N + 1.0
 
     def read(self, history: ItemArray) -> Reading:
         """Read the newest ``window_events`` events of a history of item indices, oldest first."""
-        log_p_KT = restart_log_probabilities(self.model, self.table_ND, self.bias_N, history, self.window_events)
-        window = history[-self.window_events :]
-        log_p_T = log_p_KT[0] if len(window) else np.zeros(0)
-        signals = {"surprise": -log_p_T}
-        if self._popularity_N is not None:
-            signals["lift"] = log_p_T - self._log_popularity(history)[-len(window) :]
-        return Reading(window, log_p_KT, self._unit_ND[window], self._genres_NG[window], signals)
+        return self.read_all([history])[0]
+
+    def read_all(self, histories: Sequence[ItemArray]) -> list[Reading]:
+        """Read many histories; they share passes through the model."""
+        counts = [min(len(history), self.window_events) for history in histories]
+        columns = self.log_probabilities(histories, counts)
+        return [self._reading(history, log_p_TK) for history, log_p_TK in zip(histories, columns, strict=True)]
+
+    def log_probabilities(self, histories: Sequence[ItemArray], newest: Sequence[int]) -> list[list[FloatArray]]:
+        """Of the ``newest`` events of each history, by restart: see :func:`restart_log_probabilities`."""
+        found = []
+        for first in range(0, len(histories), HISTORIES_PER_PASS):
+            part = slice(first, first + HISTORIES_PER_PASS)
+            found += restart_log_probabilities(
+                self.model, self.table_ND, self.bias_N, histories[part], newest[part], self.window_events
+            )
+        return found
 
     def with_oracle(self, reading: Reading, change_point: int, before: ItemArray, after: ItemArray) -> Reading:
         """Add what only somebody who made the stream can know: how likely each event is for the user who takes over.
@@ -134,6 +146,19 @@ class Reader:
             for states_TD in (own_TD, other_TD)
         )
         return replace(reading, signals={**reading.signals, "oracle": other_T - own_T})
+
+    def _reading(self, history: ItemArray, log_p_TK: Sequence[FloatArray]) -> Reading:
+        n = len(log_p_TK)
+        log_p_KT = np.zeros((n, n))
+        for t, log_p_K in enumerate(log_p_TK):
+            log_p_KT[0, t] = log_p_K[0]
+            log_p_KT[1 : t + 1, t] = log_p_K[len(log_p_K) - t :]
+        window = history[len(history) - n :]
+        log_p_T = log_p_KT[0] if n else np.zeros(0)
+        signals = {"surprise": -log_p_T}
+        if self._popularity_N is not None:
+            signals["lift"] = log_p_T - self._log_popularity(history)[len(history) - n :]
+        return Reading(window, log_p_KT, self.unit_ND[window], self._genres_NG[window], signals)
 
     def _log_popularity(self, history: ItemArray) -> FloatArray:
         """Log share of each event's item among the items that could come, by training events plus one."""

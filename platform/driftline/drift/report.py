@@ -3,7 +3,8 @@
 Shapes: ``n`` = number of events in the given history, unknown items included.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ class DriftVerdict:
     p_drift: float
     change_point: int | None
     alarm: bool
+
+    def at(self, positions: Sequence[int]) -> "DriftVerdict":
+        """The same in terms of a history of which these positions were judged."""
+        return replace(self, change_point=None if self.change_point is None else positions[self.change_point])
 
     @property
     def verdict(self) -> "DriftVerdict":

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from driftline.drift.divergence import jensen_shannon
 from driftline.errors import DataError
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset
@@ -102,15 +103,12 @@ class TasteDistance:
 
     def neighbours(self, histories: Mapping[str, History]) -> dict[str, list[str]]:
         """For every user all others, nearest taste first."""
-        profiles = {user: self.profile(history.items) for user, history in histories.items()}
+        profiles = [self.profile(history.items) for history in histories.values()]
+        everybodys = [np.stack(share) for share in zip(*profiles, strict=True)]
         ranked = {}
-        for user, own in profiles.items():
-            distance = {
-                other: sum(jensen_shannon(p, q) for p, q in zip(own, theirs, strict=True))
-                for other, theirs in profiles.items()
-                if other != user
-            }
-            ranked[user] = sorted(distance, key=lambda other: (distance[other], other))
+        for user, own in zip(histories, profiles, strict=True):
+            distance_U = np.add(*map(jensen_shannon, own, everybodys))
+            ranked[user] = [other for _, other in sorted(zip(distance_U, histories, strict=True)) if other != user]
         return ranked
 
 
@@ -122,17 +120,6 @@ def taste_distance(dataset: Dataset) -> TasteDistance:
     trained = dataset.histories(dataset.events, dataset.users_of("train")).values()
     items = np.concatenate([history.items for history in trained])
     return TasteDistance(genres_NG.reshape(len(held), -1), np.bincount(items, minlength=len(held)))
-
-
-def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Jensen-Shannon divergence of two distributions, in nats (Lin 1991)."""
-    middle = (p + q) / 2
-
-    def against_middle(share: NDArray[np.float64]) -> float:
-        held = share > 0
-        return float((share[held] * np.log(share[held] / middle[held])).sum())
-
-    return (against_middle(p) + against_middle(q)) / 2
 
 
 def draw_streams(
@@ -249,7 +236,7 @@ def _pair(
     skip = recipe.self_skip if recipe.track == "N" else 0
     latest = min(recipe.last_change, len(own) - recipe.horizon - skip, len(theirs) - recipe.horizon)
     k = int(rng.integers(recipe.first_change, latest + 1))
-    a, b = _ordered(own, recipe.track, rng), _ordered(theirs, recipe.track, rng)
+    a, b = in_order(own, recipe.track, rng), in_order(theirs, recipe.track, rng)
     spliced = b[k : k + recipe.horizon]
     spliced = spliced[~np.isin(spliced, a[:k])]
     if len(spliced) < recipe.min_spliced:
@@ -270,7 +257,7 @@ def _genre_pair(
     """The same for a genre of the user's own that comes in only after the change."""
     if taste is None:
         raise DataError("track G needs the catalogue's genres: give `taste`")
-    items = _ordered(own, "G", rng)
+    items = in_order(own, "G", rng)
     held_NG = taste.genres_NG[items] > 0
     enough_G = (held_NG.sum(axis=0) >= recipe.min_spliced) & (
         (~held_NG).sum(axis=0) >= recipe.first_change + recipe.horizon
@@ -318,7 +305,7 @@ def _labelled(
     ]
 
 
-def _ordered(history: History, track: Track, rng: np.random.Generator) -> NDArray[np.int64]:
+def in_order(history: History, track: Track, rng: np.random.Generator) -> NDArray[np.int64]:
     """Items in the track's order; ties in time are broken at random."""
     ties = rng.permutation(len(history))
     if track != "N":

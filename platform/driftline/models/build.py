@@ -1,4 +1,4 @@
-"""From a configuration to the three modules of a run: text tower, ranking model, drift model."""
+"""From a configuration to the modules of a run: text tower, ranking model, drift model, judge."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from driftline.models.language_model import LanguageModel, load_head
 from driftline.models.recommender import Recommender
 from driftline.models.text_tower import TextTower
 from driftline.models.user_encoder import UserEncoder
+from driftline.models.verbaliser import Verbaliser
 from driftline.samples import fetch_smollm2
 
 TEXT_VECTOR_DIM = 64
@@ -56,6 +57,29 @@ def build_language_model(config: Config) -> LanguageModel:
     """The tower's backbone with a fresh adapter and the base's head, in the precision that it is trained in."""
     backbone = build_text_tower(config, for_training=True).backbone
     return LanguageModel(backbone, load_head(base_model(config), backbone, DTYPES[config.training.deepspeed.precision]))
+
+
+def build_judge(config: Config, answers: tuple[int, int], for_training: bool = False) -> Verbaliser:
+    """The LLM judge with a fresh adapter.
+
+    Parameters
+    ----------
+    answers
+        Token ids of 'yes' and of 'no'.
+    for_training
+        As in :func:`build_text_tower`.
+    """
+    options, judge, base = config.training.deepspeed, config.drift.judge, base_model(config)
+    dtype = DTYPES[options.precision] if for_training else torch.float32
+    four_bit = for_training and judge.adapter.kind == "qlora"
+    checkpointing = for_training and options.gradient_checkpointing
+    backbone = add_adapter(load_backbone(base, judge.layers, checkpointing, dtype, four_bit), judge.adapter)
+    head = load_head(base, backbone, dtype, "drift.judge.enabled", "set it to false")
+    model = Verbaliser(backbone, head.weight[list(answers)])
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def build_ranker(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:

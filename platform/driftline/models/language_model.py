@@ -41,8 +41,19 @@ class LanguageModel(nn.Module):
         return total / count.clamp(min=1)
 
 
-def load_head(base: str | Path, backbone: nn.Module, dtype: torch.dtype) -> nn.Linear:
+def load_head(
+    base: str | Path,
+    backbone: nn.Module,
+    dtype: torch.dtype,
+    wanted_by: str = "text.domain.epochs",
+    way_out: str = "set it to 0",
+) -> nn.Linear:
     """The base's map from hidden states to the vocabulary: the backbone's own embeddings where the two are tied.
+
+    Parameters
+    ----------
+    wanted_by, way_out
+        The setting that needs the head, and what to do about it, for messages.
 
     Raises
     ------
@@ -54,15 +65,13 @@ def load_head(base: str | Path, backbone: nn.Module, dtype: torch.dtype) -> nn.L
     config = base_config(base, 1)
     if is_encoder(config):
         raise ConfigError(
-            [f"`text.domain.epochs`: {base} ({config.model_type}) predicts no next token; set it to 0 for an encoder"]
+            [f"`{wanted_by}`: {base} ({config.model_type}) predicts no next token; {way_out} for an encoder"]
         )
     more = [
         name for name in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(config, name, None)
     ]
     if more:
-        raise ConfigError(
-            [f"`text.domain.epochs`: the head of {base} uses {more}, which is not supported; set it to 0"]
-        )
+        raise ConfigError([f"`{wanted_by}`: the head of {base} uses {more}, which is not supported; {way_out}"])
     embedding: Any = backbone.get_input_embeddings()  # type: ignore[operator]
     head = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, bias=False, device="meta")
     if config.tie_word_embeddings:

@@ -21,6 +21,9 @@ from driftline.config import TextConfig
 from driftline.models.adapters import add_adapter
 from driftline.models.backbone import load_backbone
 
+LENGTH_STEP = 16
+"""Padded prompts are a multiple of so many tokens long."""
+
 
 class Tokens(NamedTuple):
     """Right-padded token ids."""
@@ -145,6 +148,21 @@ class Tokenizer:
             return_tensors="pt",
         )
         return Tokens(encoded["input_ids"].long(), encoded["attention_mask"].long())
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a piece of text as it stands: not cleaned, not cut, without special tokens."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def pad(self, rows: Sequence[list[int]]) -> Tokens:
+        """Rows of token ids as one batch; lengths are rounded up, so that kernels meet few shapes."""
+        length = -(-max(map(len, rows)) // LENGTH_STEP) * LENGTH_STEP
+        ids_MT = torch.full((len(rows), length), int(self._tokenizer.pad_token_id))
+        mask_MT = torch.zeros_like(ids_MT)
+        for number, row in enumerate(rows):
+            ids_MT[number, : len(row)] = torch.tensor(row)
+            mask_MT[number, : len(row)] = 1
+        return Tokens(ids_MT, mask_MT)
 
     def head(self, text: str, max_tokens: int) -> str:
         """The first ``max_tokens`` tokens of a text, cleaned, as text."""

@@ -24,6 +24,12 @@ SLOW_PRODUCTS = (2, 3)
 """Numbers of histories whose product with a large table takes longer at once than one by one (MKL, 200,000 rows)."""
 
 
+def parts(count: int, num_items: int) -> list[slice]:
+    """So many histories in passes whose scores over the catalogue fit into memory."""
+    step = max(1, SCORES_AT_ONCE // max(num_items, 1))
+    return [slice(first, first + step) for first in range(0, count, step)]
+
+
 class Scorer:
     """Everything that turns a history into log-probabilities of the next item.
 
@@ -58,6 +64,11 @@ class Scorer:
         self._log_popularity_N = torch.from_numpy(np.log1p(tables.popularity_N))
         self._features = item_features(np.append(tables.popularity_N, np.float32(0)))  # the last one is a new item's
 
+    @property
+    def num_items(self) -> int:
+        """Items of the bundle."""
+        return len(self.bias_N)
+
     @torch.inference_mode()
     def log_probabilities(
         self,
@@ -86,8 +97,7 @@ class Scorer:
         items = self.features(0 if new_vectors_MT is None else len(new_vectors_MT))
         features_BF = history_features(np.array([len(history) for history in histories]), p_drift_B)
         log_p_BN = np.empty((len(histories), len(items.row_N)), dtype=np.float32)
-        step = max(1, SCORES_AT_ONCE // max(len(items.row_N), 1))
-        for part in (slice(first, first + step) for first in range(0, len(histories), step)):
+        for part in parts(len(histories), len(items.row_N)):
             offered = None if new_offered_BM is None else new_offered_BM[part]
             z_CBN, candidate_BN = self.components(histories[part], seen[part], new_vectors_MT, offered)
             log_p_BN[part] = self.gate(z_CBN, features_BF[part], items, candidate_BN).numpy()

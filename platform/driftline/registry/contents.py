@@ -14,8 +14,10 @@ from driftline.catalog.items import Catalog
 from driftline.columns import Items
 from driftline.config import Config, load_config
 from driftline.drift.calibration import DriftCalibration
+from driftline.drift.judge.judge import Judge
+from driftline.drift.judge.prompt import Prompt
 from driftline.models.adapters import load_adapter_state
-from driftline.models.build import build_drift_model, build_ranker
+from driftline.models.build import build_drift_model, build_judge, build_ranker
 from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate
 from driftline.models.recommender import Recommender
@@ -34,6 +36,8 @@ class Contents:
         Vectors of the text tower, by catalogue index.
     text, ranker, drift
         Trained weights by parameter name; ``drift`` is None where drift is off.
+    judge
+        Trained weights of the LLM judge; None where there is none.
     known_N, drift_known_N
         bool: items with training events of the ranking and of the drift model.
     held_out_users
@@ -52,6 +56,7 @@ class Contents:
     drift_known_N: torch.Tensor | None
     calibration: DriftCalibration | None
     held_out_users: list[str]
+    judge: Weights | None = None
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
@@ -67,6 +72,15 @@ class Contents:
         load_adapter_state(model, self.drift)
         return model.eval()
 
+    def build_judge(self) -> Judge | None:
+        """The LLM judge with its trained weights, where the bundle has one."""
+        if self.judge is None:
+            return None
+        prompt = Prompt.of(self.config, self.catalog)
+        model = build_judge(self.config, prompt.answers)
+        load_adapter_state(model, self.judge)
+        return Judge(model, prompt, self.config.drift.judge)
+
     def save(self, folder: Path) -> None:
         """Write every part into an existing directory."""
         (folder / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
@@ -80,6 +94,8 @@ class Contents:
         if self.drift is not None and self.drift_known_N is not None and self.calibration is not None:
             save_file({**self.drift, "known_N": self.drift_known_N}, folder / "drift.safetensors")
             (folder / "drift_calibration.json").write_text(self.calibration.to_json(), encoding="utf-8")
+        if self.judge is not None:
+            save_file(self.judge, folder / "judge.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> "Contents":
@@ -106,6 +122,7 @@ class Contents:
             drift_known_N=drift_known_N,
             calibration=calibration,
             held_out_users=json.loads((folder / "users.json").read_text(encoding="utf-8"))["held_out"],
+            judge=load_file(folder / "judge.safetensors") if (folder / "judge.safetensors").is_file() else None,
         )
 
 

@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from driftline.drift.detector import DriftDetector
+from driftline.drift.judge.judge import Judge
 from driftline.drift.report import DriftReport, DriftVerdict
+from driftline.drift.state import DriftState
 from driftline.errors import BundleError, UnknownIdError
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_text_tower
@@ -80,8 +82,12 @@ class Model:
             mask_seen=not contents.catalog.repeat_consumption,
         )
         self.detector: DriftDetector | None = None
+        self.judge: Judge | None = None
         if contents.calibration is not None:
-            self.detector = DriftDetector(contents.build_drift_model(), contents.calibration, self.config.drift)
+            self.judge = contents.build_judge()
+            self.detector = DriftDetector(
+                contents.build_drift_model(), contents.calibration, self.config.drift, self.judge
+            )
 
     @property
     def version(self) -> str:
@@ -154,16 +160,36 @@ class Model:
         BundleError
             If the bundle was trained with ``drift.enabled=false``.
         """
-        if self.detector is None:
-            raise BundleError(f"bundle {self.version} has no drift part: it was trained with drift.enabled=false")
-        positions = [self._known_positions(history) for history in histories]
-        items = [
-            np.array([self.catalog.index[history[p]] for p in kept], dtype=np.int64)
-            for history, kept in zip(histories, positions, strict=True)
-        ]
-        scans = self.detector.scan(items)
+        detector, positions = self._drift_part(), [self._known_positions(history) for history in histories]
+        items = [self._history(history, kept).items for history, kept in zip(histories, positions, strict=True)]
+        scans = detector.scan(items)
         return [
             scan.report(kept, list(history)) for scan, kept, history in zip(scans, positions, histories, strict=True)
+        ]
+
+    def follow_drift(
+        self, histories: Sequence[Sequence[str]], states: Sequence[bytes | None]
+    ) -> list[tuple[DriftVerdict, bytes]]:
+        """The verdicts of :meth:`drift_batch`, each with a state to go on from when the history has grown.
+
+        Given such a state, only what came since is read: the n-th event costs no more than the first after a window.
+
+        Parameters
+        ----------
+        states
+            From an earlier call, for a part of the same history; None = read the window.
+
+        Raises
+        ------
+        BundleError
+            If the bundle was trained with ``drift.enabled=false``.
+        """
+        detector, kept = self._drift_part(), [self._known_positions(history) for history in histories]
+        items = [self._history(history, positions).items for history, positions in zip(histories, kept, strict=True)]
+        before = [None if state is None else DriftState.from_bytes(state) for state in states]
+        return [
+            (verdict.at(positions), state.to_bytes())
+            for (verdict, state), positions in zip(detector.follow(items, before), kept, strict=True)
         ]
 
     def recommend_batch(self, requests: Sequence[RankRequest]) -> list[Recommendation]:
@@ -303,6 +329,11 @@ class Model:
         state = {n.removeprefix("tower."): t for n, t in self.contents.text.items() if n.startswith("tower.")}
         load_adapter_state(tower, state)
         return TextEncoder(tower, Tokenizer(base_model(self.config), self.config.text.max_tokens))
+
+    def _drift_part(self) -> DriftDetector:
+        if self.detector is None:
+            raise BundleError(f"bundle {self.version} has no drift part: it was trained with drift.enabled=false")
+        return self.detector
 
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]

@@ -214,6 +214,16 @@ class Assessment:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """The DriftDetector's answer about a user whose state it was given."""
+
+    verdict: DriftVerdict
+    bundle: str
+    state: bytes
+    """What the next event is scored from, by the same bundle."""
+
+
+@dataclass(frozen=True)
 class ArmServed:
     """A bundle that a replica holds, and the share of the users that it is for."""
 

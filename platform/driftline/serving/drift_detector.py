@@ -1,4 +1,4 @@
-"""DriftDetector: drift reports of histories by the champion, in batches. It keeps nothing between requests."""
+"""DriftDetector: drift reports and verdicts by the champion, in batches. It keeps nothing between requests."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from driftline.registry.model import Model
 from driftline.serving import telemetry
-from driftline.serving.calls import Assessment, Serving
+from driftline.serving.calls import Assessment, Followed, Serving
 from driftline.serving.deadlines import takes_deadlines
 from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
 from driftline.serving.promotions import Promotion
@@ -68,6 +68,23 @@ class DriftDetector:
     async def assess(self, history: list[str]) -> Assessment | None:
         """Drift report of one history of item ids, oldest first; ``None`` if the bundle has no drift part."""
         return await self._assess(history)
+
+    async def follow(self, history: list[str], bundle: str | None, state: bytes | None) -> Followed | None:
+        """Verdict on one history, from the state that ``bundle`` left; ``None`` if there is no drift part now.
+
+        Only what came since is read, unless another bundle is in force or the state is not of this history.
+        """
+        return await self._follow((history, bundle, state))
+
+    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    async def _follow(self, users: list[tuple[list[str], str | None, bytes | None]]) -> list[Followed | None]:
+        model = self._loaded.in_force.champion
+        if model.detector is None:
+            return [None] * len(users)
+        histories = [history for history, _, _ in users]
+        states = [state if bundle == model.version else None for _, bundle, state in users]
+        followed = await asyncio.to_thread(model.follow_drift, histories, states)
+        return [Followed(verdict, model.version, state) for verdict, state in followed]
 
     @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
     async def _assess(self, histories: list[list[str]]) -> list[Assessment | None]:

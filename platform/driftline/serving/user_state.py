@@ -22,7 +22,7 @@ from driftline.serving import telemetry
 from driftline.serving.arms import Arms
 from driftline.serving.assessments import Assessments, UserKey
 from driftline.serving.audit import Deed, recorded
-from driftline.serving.calls import Assessment, Principal, UserHistory, UserView, VersionAheadError
+from driftline.serving.calls import Followed, Principal, UserHistory, UserView, VersionAheadError
 from driftline.serving.deadlines import takes_deadlines
 from driftline.serving.heap import freeze_heap
 from driftline.serving.keys import find_principal
@@ -271,23 +271,23 @@ class UserState:
         snapshot = await self._read(self._store.snapshot, tenant, user_id, self._history_events)
         if snapshot.revision is None:
             return
-        history = [event.item_id for event in snapshot.history]
-        question = self._detector.assess.remote(history)
-        assessment: Assessment | None = await asyncio.wait_for(_answer(question), ASSESSMENT_SECONDS)
-        if assessment is None:  # the bundle has no drift part
+        history, before = [event.item_id for event in snapshot.history], snapshot.drift
+        question = self._detector.follow.remote(history, before and before.bundle, before and before.state)
+        followed: Followed | None = await asyncio.wait_for(_answer(question), ASSESSMENT_SECONDS)
+        if followed is None:  # the bundle has no drift part
             return
-        report = assessment.report
-        change = None if report.change_point is None else snapshot.history[report.change_point].event_id
-        said = {"p_drift": report.p_drift, "alarm": report.alarm}
-        state = StoredDrift(snapshot.revision, assessment.bundle, change, said)
-        notice = drift_notice(user_id, snapshot.drift, state, report, snapshot.history)
+        verdict = followed.verdict
+        change = None if verdict.change_point is None else snapshot.history[verdict.change_point].event_id
+        said = {"p_drift": verdict.p_drift, "alarm": verdict.alarm}
+        state = StoredDrift(snapshot.revision, followed.bundle, change, said, followed.state)
+        notice = drift_notice(user_id, before, state, verdict, snapshot.history)
         saved = await self._write(self._store.save_drift, tenant, user_id, state, notice)
         if saved:
-            await self._observe_population(tenant, user_id, report.alarm)
+            await self._observe_population(tenant, user_id, verdict.alarm)
             self._deliveries.wake()
-        telemetry.count_assessment("superseded" if not saved else "alarm" if report.alarm else "quiet")
-        if saved and report.alarm:
-            described = {"tenant": tenant, "user": self._pseudonym(tenant, user_id), "p_drift": report.p_drift}
+        telemetry.count_assessment("superseded" if not saved else "alarm" if verdict.alarm else "quiet")
+        if saved and verdict.alarm:
+            described = {"tenant": tenant, "user": self._pseudonym(tenant, user_id), "p_drift": verdict.p_drift}
             logger.info("drift alarm", extra=described)
 
     async def _observe_population(self, tenant: str, user_id: str, alarm: bool) -> None:

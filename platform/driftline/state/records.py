@@ -54,12 +54,16 @@ class StoredDrift:
         First event of the new regime: unlike an index, it stays right when older events arrive late.
     report
         ``p_drift`` and ``alarm`` of the :class:`~driftline.drift.report.DriftVerdict` (JSON values).
+    state
+        What the same model scores the next event from (:class:`~driftline.drift.state.DriftState`); ``None``: it reads
+        the window again.
     """
 
     revision: int
     bundle: str
     change_event_id: str | None
     report: dict[str, Any]
+    state: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ class Store:
                     drift_states.c.bundle,
                     drift_states.c.change_event_id,
                     drift_states.c.report,
+                    drift_states.c.state,
                 ).where(drift_states.c.tenant == tenant, drift_states.c.user_id == user_id)
             ).one_or_none()
         return UserSnapshot(
@@ -152,7 +153,7 @@ class Store:
             revision=user[0] if user else None,
             num_events=user[1] if user else 0,
             history=[HistoryEvent(*row) for row in reversed(rows)],
-            drift=StoredDrift(state[0], state[1], state[2], json.loads(state[3])) if state else None,
+            drift=StoredDrift(*state[:3], json.loads(state[3]), state[4]) if state else None,
         )
 
     def erase_user(self, tenant: str, user_id: str) -> int:
@@ -223,6 +224,7 @@ class Store:
             "bundle": state.bundle,
             "change_event_id": state.change_event_id,
             "report": json.dumps(state.report, allow_nan=False),
+            "state": state.state,
         }
         with self.writer.begin() as connection:
             of_user = (users.c.tenant == tenant) & (users.c.user_id == user_id)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -70,6 +71,7 @@ drift_states = Table(
     Column("bundle", String(256), nullable=False),  # the model it was worked out with
     Column("change_event_id", String(256)),  # first event of the new regime
     Column("report", Text, nullable=False),  # JSON, see records.StoredDrift
+    Column("state", LargeBinary),  # what the next event is scored from; empty: from the window
 )
 
 items = Table(

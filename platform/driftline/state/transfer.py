@@ -16,7 +16,19 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Integer, Select, Table, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Select,
+    Table,
+    insert,
+    select,
+)
 from sqlalchemy import Text as LongText
 from sqlalchemy.types import String
 
@@ -33,6 +45,7 @@ _ARROW_TYPES: Final[tuple[tuple[type, pa.DataType], ...]] = (
     (BigInteger, pa.int64()),
     (Integer, pa.int64()),
     (Float, pa.float64()),
+    (LargeBinary, pa.binary()),
     (LongText, pa.string()),
     (String, pa.string()),
 )

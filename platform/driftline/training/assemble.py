@@ -15,8 +15,9 @@ from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
-from driftline.models.fusion import FusionGate, GateExamples, ItemFeatures, fit_gate, history_features
-from driftline.ranking.scoring import SCORES_AT_ONCE
+from driftline.models.fusion import FusionGate
+from driftline.ranking.gate import fit_scorer_gate
+from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
@@ -28,8 +29,6 @@ from driftline.training.validation import RankingTargets, seen_items
 
 MAX_GATE_TARGETS = 1000
 """Validation targets that the gate is fitted on; a seeded sample beyond."""
-MAX_GATE_ITEMS = 20_000
-"""Items that it is fitted over; beyond, the targets and a seeded sample of the others."""
 
 
 def assemble(
@@ -66,6 +65,7 @@ def assemble(
         drift_known_N=None,
         calibration=None,
         held_out_users=dataset.users_of("test"),
+        judge=snapshot.done["judge"] if config.drift.judge.enabled else None,
     )
     model = Model(contents)
     if config.drift.enabled:
@@ -110,59 +110,13 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
     """
     targets = _sampled(ranking_targets(dataset, ranking_split(dataset, config).validation), config.seed)
     p_drift = _p_drift(model, targets)
-    examples, items = _gate_examples(model, targets, p_drift, config.seed)
-    fit_gate(model.contents.gate, examples, items, config.fusion.steps, config.fusion.weight_decay, config.seed)
+    fit_scorer_gate(model.scorer, targets.histories, targets.targets_T, p_drift, config.fusion, config.seed)
     return _figures(model, targets, p_drift)
-
-
-def _gate_examples(
-    model: Model, targets: RankingTargets, p_drift: NDArray[np.float64], seed: int
-) -> tuple[GateExamples, ItemFeatures]:
-    """Component scores of the targets, over all items or, of a large catalogue, the targets and a sample of the others.
-
-    They are standardised over the whole catalogue either way.
-    """
-    columns, stands_for = _gate_columns(len(model.item_ids), targets.targets_T, seed)
-    z, candidates = [], []
-    for part in _slices(model, len(targets)):
-        histories = targets.histories[part]
-        z_CBN, candidate_BN = model.scorer.components(histories, [history.items for history in histories])
-        z.append(z_CBN[..., columns])
-        candidates.append(candidate_BN[:, columns])
-    own_T = torch.from_numpy(np.searchsorted(columns, targets.targets_T))
-    examples = GateExamples(
-        torch.cat(z, dim=1),
-        history_features(np.array([len(history) for history in targets.histories]), p_drift),
-        torch.cat(candidates).index_put((torch.arange(len(targets)), own_T), torch.tensor(True)),
-        own_T,
-        torch.from_numpy(np.log(stands_for)),
-    )
-    features = model.scorer.features()
-    return examples, features._replace(row_N=features.row_N[columns])
-
-
-def _gate_columns(
-    num_items: int, targets_T: NDArray[np.int64], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Items that the gate is fitted over, ascending, and how many items each stands for."""
-    if num_items <= MAX_GATE_ITEMS:
-        return np.arange(num_items), np.ones(num_items, dtype=np.float32)
-    own = np.unique(targets_T)
-    others = np.setdiff1d(np.arange(num_items), own)
-    sample = np.random.default_rng(seed).permutation(others)[: MAX_GATE_ITEMS - len(own)]
-    columns = np.sort(np.concatenate([own, sample]))
-    return columns, np.where(np.isin(columns, own), 1.0, len(others) / len(sample)).astype(np.float32)
-
-
-def _slices(model: Model, count: int) -> list[slice]:
-    """Targets in batches whose scores over the catalogue fit into memory."""
-    size = max(1, SCORES_AT_ONCE // len(model.item_ids))
-    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
     ranks = []
-    for part in _slices(model, len(targets)):
+    for part in parts(len(targets), len(model.item_ids)):
         histories = targets.histories[part]
         scores = model.scorer.log_probabilities(histories, [h.items for h in histories], p_drift[part])
         excluded = seen_items(histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)

@@ -35,8 +35,10 @@ from driftline.training.memory import (
 from driftline.training.outlines import (
     domain_outline,
     follow_domain,
+    follow_judge,
     follow_recommender,
     follow_text,
+    judge_outline,
     recommender_outline,
     text_outline,
 )
@@ -48,6 +50,8 @@ REFERENCE_GPUS = ("NVIDIA H100", "NVIDIA L4")
 MFU = 0.4
 """Model FLOPs utilisation that times assume: what well-tuned training of dense transformers reaches."""
 LONGEST_TEXTS, SAMPLED_TEXTS = 1000, 2000
+QUESTION_TOKENS = 20
+"""Of the judge's prompt beside the items."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def dry_run(config: Config, tell: Callable[[str], None] = lambda text: None) -> 
     plans, notes = [], list[str]()
     for outline in _outlines(config, dataset, workers, notes):
         tell(f"following one step of the {outline.name} stage on tensors without memory")
-        plans.append(_plan(config, outline, workers))
+        plans.append(_plan(_judging(config) if outline.name == "judge" else config, outline, workers))
     return DryRun(config, dataset.report, workers, plans, notes)
 
 
@@ -161,7 +165,30 @@ def _outlines(config: Config, dataset: Dataset, workers: int, notes: list[str]) 
         stages.insert(0, _domain(config, dataset, workers, longest, mean))
     if config.drift.enabled:
         stages.append(_drift(config, dataset, workers))
+    if config.drift.judge.enabled:
+        stages.append(_judge(_judging(config), workers))
     return stages
+
+
+def _judging(config: Config) -> Config:
+    """With the judge's depth and adapter in the text tower's place."""
+    judge = config.drift.judge
+    text = config.text.model_copy(update={"layers": judge.layers, "adapter": judge.adapter})
+    return config.model_copy(update={"text": text})
+
+
+def _judge(config: Config, workers: int) -> _Outline:
+    """Prompts are taken as long as ``item_tokens`` lets them become."""
+    options = config.drift.judge
+    length = 2 * options.window_items * (options.item_tokens + 1) + QUESTION_TOKENS
+    return _Outline(
+        "judge",
+        lambda: judge_outline(config, length, config.training.deepspeed.gradient_checkpointing)[0],
+        partial(follow_judge, config, length),
+        True, "tokens", options.batch_examples, length, float(length),
+        2 * options.pairs // (options.batch_examples * workers), options.epochs,
+        2 * options.batch_examples,
+    )  # fmt: skip
 
 
 def _domain(config: Config, dataset: Dataset, workers: int, longest: int, mean: float) -> _Outline:

@@ -73,6 +73,8 @@ def _run(config: Config, worker: Worker, wanted: tuple[str, ...], start: str | N
             stages.ranker()
         if "drift" in wanted and config.drift.enabled:
             stages.drift()
+        if "judge" in wanted and config.drift.judge.enabled:
+            stages.judge()
     return snapshot
 
 

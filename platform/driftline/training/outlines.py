@@ -15,6 +15,7 @@ from driftline.models.language_model import LanguageModel
 from driftline.models.recommender import Recommender
 from driftline.models.text_tower import TextAligner, TextTower, Tokens
 from driftline.models.user_encoder import UserEncoder
+from driftline.models.verbaliser import Verbaliser
 from driftline.sequences.batches import Batch
 from driftline.training.activations import Activations, trace, trace_line
 from driftline.training.stages import FACTOR_DIM
@@ -45,6 +46,16 @@ def domain_outline(config: Config, tokens: int, checkpointing: bool, layers: int
     model = LanguageModel(backbone, head).train()
     _cast(model, config)
     return model, lambda: model(_texts(config.text.domain.batch_texts, tokens))
+
+
+def judge_outline(config: Config, tokens: int, checkpointing: bool, layers: int | None = None) -> Outline:
+    """The judge's stage; ``config`` has the judge's depth and adapter in the text tower's place."""
+    M = config.drift.judge.batch_examples
+    backbone = _backbone(config, layers or text_layers(config), checkpointing)
+    width: int = backbone.get_input_embeddings().embedding_dim  # type: ignore[operator]
+    model = Verbaliser(backbone, torch.empty(2, width)).train()
+    _cast(model, config)
+    return model, lambda: nn.functional.binary_cross_entropy_with_logits(model(_texts(M, tokens)), torch.zeros(M))
 
 
 def recommender_outline(
@@ -81,6 +92,13 @@ def follow_domain(config: Config, tokens: int, checkpointing: bool) -> Activatio
     """Activations of domain adaptation."""
     return trace_line(
         lambda layers: domain_outline(config, tokens, checkpointing, layers), text_layers(config), _period(config)
+    )
+
+
+def follow_judge(config: Config, tokens: int, checkpointing: bool) -> Activations:
+    """Activations of the judge's stage."""
+    return trace_line(
+        lambda layers: judge_outline(config, tokens, checkpointing, layers), text_layers(config), _period(config)
     )
 
 

@@ -1,6 +1,6 @@
 """One stage of training: a module under DeepSpeed, epochs, validation, early stopping, checkpoints.
 
-The domain, text, ranking and drift stages are values of :class:`Stage`; they share this one loop. A run resumed from
+The stages of a run are values of :class:`Stage`; they share this one loop. A run resumed from
 any checkpoint, at the end of an epoch or inside one, goes on exactly as an uninterrupted one where as many workers go
 on; with another number of workers it goes on from the same weights, moments and place in the data.
 """

@@ -1,4 +1,4 @@
-"""The stages of a run, built from its configuration and data: domain, text, ranking, drift."""
+"""The stages of a run, built from its configuration and data: domain, text, ranking, drift, judge."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from driftline.config import Config
+from driftline.drift.judge.prompt import Prompt
 from driftline.drift.recipe import drift_sampler, drift_validation
 from driftline.events.splits import Targets
 from driftline.models.adapters import describe_adapter, load_adapter_state
@@ -25,6 +26,7 @@ from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts, ranking_sampler
 from driftline.training.checkpoints import Snapshot
 from driftline.training.domain import domain_stage
+from driftline.training.judge import judge_stage
 from driftline.training.progress import Update
 from driftline.training.stage import Stage, Worker, fit_stage
 from driftline.training.validation import (
@@ -155,6 +157,11 @@ class Stages:
             batch_size=config.drift.batch_users,
         )
         self._fit(stage)
+
+    def judge(self) -> None:
+        """Fine-tune the judge of alarms on spliced streams of the drift part's training users."""
+        torch.manual_seed(self.config.seed)
+        self._fit(judge_stage(self.config, self.dataset, Prompt.of(self.config, self.dataset.catalog), self.worker))
 
     def _fit(self, stage: Stage) -> None:
         """Train a stage unless a checkpoint already holds it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from driftline.drift.benchmark.downstream import ALL_AGES, LABELS, MIXTURE
 from driftline.drift.benchmark.figures import Sample, detection_ratio
 from driftline.drift.benchmark.resampling import Estimate, Resamples
 from driftline.drift.benchmark.splits import FUSED_SPLIT
@@ -35,6 +36,9 @@ def bars(figures: Mapping[str, Any], trials: Mapping[str, Sequence[Trial]]) -> l
         found += _track_x(figures["X"], trials["X"])
     if "N" in figures:
         found.append(_at_least("track N: pair AUROC, W=20", 0.74, figures["N"]["split_auroc"][FUSED_SPLIT]["20"]))
+    for track, of_track in figures.items():
+        if "downstream" in of_track:
+            found += _downstream(f"track {track}, lists: ", of_track["downstream"])
     return found
 
 
@@ -71,6 +75,26 @@ def _track_x(figures: Mapping[str, Any], trials: Sequence[Trial]) -> list[Bar]:
     speed = sum(speeds) / len(speeds)
     found.append(Bar("events per second and core", ">= 5000", speed, speed >= 5000))
     return found
+
+
+def _downstream(lists: str, figures: Mapping[str, Any]) -> list[Bar]:
+    """What the mixture policy has to be worth, and may cost."""
+    acted: list[Estimate] = [figures["acted_per_1000"][label] for label in LABELS]
+    ndcg = figures["gain"]["NDCG@10"][MIXTURE][ALL_AGES]
+    harm: Estimate = ndcg["undrifted"]
+    far: Estimate = figures["gain_by_severity"]["far"]["HR@10"][MIXTURE]["1-5"]["drifted"]
+    rate = "acted on, per 1,000 drifted events"
+    return [
+        Bar(lists + rate, "> 0", acted[0].mean, acted[0].mean > 0, acted[0].standard_error),
+        _at_least(lists + "gain in NDCG@10, drifted less undrifted", 0, ndcg["difference"]),
+        Bar(lists + "gain in NDCG@10, undrifted, lower end", ">= -0.0015", harm.low, harm.low >= -0.0015),
+        Bar(lists + f"gain in HR@10, far B, events 1-5 {_interval(far)}", "> 0", far.mean, far.mean > 0,
+            far.standard_error),
+    ]  # fmt: skip
+
+
+def _interval(value: Estimate) -> str:
+    return f"[{value.low:.4f}, {value.high:.4f}]"
 
 
 def against_river(figures: Mapping[str, Any], trials: Sequence[Trial]) -> tuple[str, Estimate]:

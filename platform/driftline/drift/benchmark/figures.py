@@ -21,6 +21,7 @@ from driftline.drift.benchmark.resampling import (
 from driftline.drift.benchmark.splits import FUSED_SPLIT, SPLIT_NAMES
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
 from driftline.drift.calibration import at_prior
+from driftline.drift.classification import WITHIN_EVENTS, AlarmDelays
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import SEVERITIES
@@ -30,7 +31,6 @@ RARE = 0.02
 """The prevalence that P(drift) is restated for, beside the benchmark's own of one half."""
 BINS = 10
 BELIEVED_ABOVE = 0.5
-F1_AGE = 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class Sample:
         return _delays(self.drifted, name, threshold), _delays(self.steady, name, threshold)
 
 
+def alarm_delays(samples: Sequence[Sample], name: str, arl: str) -> AlarmDelays:
+    """Of all streams of all seeds, each counted once."""
+    drifted, steady = zip(*(sample.delays(name, sample.thresholds[name][arl]) for sample in samples), strict=True)
+    return AlarmDelays(np.concatenate(drifted), np.concatenate(steady))
+
+
 def _delays(rows: pd.DataFrame, name: str, threshold: float) -> FloatArray:
     delays = np.full(len(rows), np.inf)
     for number, (series, k) in enumerate(zip(rows[name], rows["k"], strict=True)):
@@ -94,6 +100,7 @@ def track_figures(trials: Sequence[Trial]) -> dict[str, Any]:
         "split_auroc": {name: _split_auroc(samples, name) for name in (FUSED_SPLIT, *SPLIT_NAMES)},
         "detectors": {name: detector_figures(samples, name) for name in names},
         "severity": {},
+        "classification": {str(arl): alarm_delays(samples, names[0], str(arl)).figures() for arl in RUN_LENGTHS},
         "probability": probability_figures(samples),
         "change_point_error": _over(samples, _change_point_error),
         "state_bytes": trials[0].summary["state_bytes"],
@@ -123,12 +130,7 @@ def _at_run_length(samples: Sequence[Sample], name: str, arl: str) -> dict[str, 
     return {
         **found,
         "median_delay": _over(samples, _median_delay, name, arl),
-        "f1_20": _over(samples, lambda sample: _classified(sample, name, arl)["f1"]),
-        "precision_20": _over(samples, lambda sample: _classified(sample, name, arl)["precision"]),
-        "recall_20": _over(samples, lambda sample: _classified(sample, name, arl)["recall"]),
-        "steady_precision_20": _over(samples, lambda sample: _classified(sample, name, arl)["steady precision"]),
-        "steady_recall_20": _over(samples, lambda sample: _classified(sample, name, arl)["steady recall"]),
-        "steady_f1_20": _over(samples, lambda sample: _classified(sample, name, arl)["steady f1"]),
+        "f1_20": _over(samples, _f1, name, arl),
         "achieved_arl": _over(samples, _achieved_arl, name, arl),
         "false_alarms_per_1000": _over(samples, lambda sample: 1000 / _achieved_arl(sample, name, arl)),
     }
@@ -183,20 +185,15 @@ def _achieved_arl(sample: Sample, name: str, arl: str) -> FloatArray:
     return achieved_R
 
 
-def _classified(sample: Sample, name: str, arl: str) -> dict[str, FloatArray]:
-    """Precision, recall and F1 of 'alarm within 20 events past the change', streams with an earlier alarm left out."""
+def _f1(sample: Sample, name: str, arl: str) -> FloatArray:
+    """F1 of 'alarm within 20 events past the change', streams with an earlier alarm left out."""
     delays_P, delays_Q = sample.delays(name, sample.thresholds[name][arl])
     weights_RP, weights_RQ = sample.weights_RP * (delays_P >= 1), sample.weights_RQ * (delays_Q >= 1)
     # resampled positives have product weights: both classes are brought to the same total
-    weights_RP = weights_RP / weights_RP.sum(axis=1, keepdims=True)
-    weights_RQ = weights_RQ / weights_RQ.sum(axis=1, keepdims=True)
-    hit_R, false_R = weights_RP @ (delays_P <= F1_AGE), weights_RQ @ (delays_Q <= F1_AGE)
-    found: dict[str, FloatArray] = {}
-    for prefix, right_R, wrong_R in (("", hit_R, false_R), ("steady ", 1 - false_R, 1 - hit_R)):
-        precision_R = right_R / (right_R + wrong_R)
-        found[f"{prefix}precision"], found[f"{prefix}recall"] = precision_R, right_R
-        found[f"{prefix}f1"] = 2 * precision_R * right_R / (precision_R + right_R)
-    return found
+    hit_R = weighted_mean(weights_RP, (delays_P <= WITHIN_EVENTS).astype(np.float64))
+    false_R = weighted_mean(weights_RQ, (delays_Q <= WITHIN_EVENTS).astype(np.float64))
+    f1_R: FloatArray = 2 * hit_R / (hit_R + false_R + 1)
+    return f1_R
 
 
 def probability_figures(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from driftline.drift.benchmark.bars import FUSED
+from driftline.drift.benchmark.downstream import AGAINST_STEADY, AGES, ALL_AGES
 from driftline.drift.benchmark.figures import BINS, Sample, probabilities
 from driftline.drift.benchmark.trial import ORACLE
 from driftline.drift.calibration import run_length
@@ -93,4 +94,25 @@ def timelines(sample: Sample, path: Path) -> None:
             axes.set(title=f"{kind}: {stream['stream_id']}", ylim=(0, 1))
     grid[1][1].set_xlabel("event")
     figure.supylabel("P(drift)")
+    figure.savefig(path, dpi=DPI)
+
+
+def gains(figures: Mapping[str, Any], path: Path) -> None:
+    """Gain over the steady policy by events since the change: on drifted and undrifted streams, and the difference."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    grid = figure.subplots(len(figures), 3, sharex=True, sharey="row", squeeze=False)
+    ages = [name for name in AGES if name != ALL_AGES]
+    for row, (measure, by_policy) in zip(grid, figures.items(), strict=True):
+        for axes, part in zip(row, ("drifted", "undrifted", "difference"), strict=True):
+            for number, policy in enumerate(AGAINST_STEADY):
+                found = [by_policy[policy][name][part] for name in ages]
+                mean = np.array([value.mean for value in found])
+                ends = np.abs(np.array([[value.low, value.high] for value in found]).T - mean)
+                places = np.arange(len(ages)) + (number - 1.5) * 0.12
+                axes.errorbar(places, mean, ends, fmt="o-", markersize=3, linewidth=1, capsize=2, label=policy)
+            axes.axhline(0, color="0.7", linewidth=0.8)
+            axes.set(title=f"{measure}, {part}")
+            axes.set_xticks(range(len(ages)), ages, rotation=45, fontsize=8)
+    grid[0][0].legend(fontsize=8)
+    figure.supxlabel("events since the change")
     figure.savefig(path, dpi=DPI)

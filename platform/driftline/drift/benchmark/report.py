@@ -14,9 +14,13 @@ from rich.table import Table
 
 from driftline.drift.benchmark import plots
 from driftline.drift.benchmark.bars import FUSED, Bar, bars
-from driftline.drift.benchmark.figures import Sample, track_figures
+from driftline.drift.benchmark.downstream import AGAINST_STEADY, ALL_AGES, LABELS, downstream_figures
+from driftline.drift.benchmark.downstream import AGES as LIST_AGES
+from driftline.drift.benchmark.figures import Sample, alarm_delays, track_figures
+from driftline.drift.benchmark.judge_figures import in_words, judge_figures
 from driftline.drift.benchmark.resampling import Estimate, Resamples
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
+from driftline.drift.classification import WITHIN_EVENTS
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
 
 STYLE = (
@@ -26,19 +30,33 @@ STYLE = (
 )
 
 
-def write_report(trials: Mapping[str, Sequence[Trial]], folder: Path, source: Mapping[str, Any]) -> list[Bar]:
+def write_report(
+    trials: Mapping[str, Sequence[Trial]],
+    replays: Mapping[str, Sequence[Trial]],
+    folder: Path,
+    source: Mapping[str, Any],
+    opinions: Mapping[str, Sequence[Trial]] | None = None,
+) -> list[Bar]:
     """Write every file of the report.
 
     Parameters
     ----------
     trials
         By track, in the order of the seeds.
+    replays
+        Of the tracks that are replayed, likewise.
     folder
         Where the files go.
     source
         What it was measured with.
+    opinions
+        The judge's, of the same tracks and seeds; None without a judge.
     """
     figures = {track: track_figures(of_track) for track, of_track in trials.items()}
+    for track, of_track in replays.items():
+        figures[track]["downstream"] = downstream_figures(of_track)
+    for track, of_track in (opinions or {}).items():
+        figures[track]["judge"] = judge_figures(of_track)
     reached = bars(figures, trials)
     plain = {"bars": [asdict(bar) for bar in reached], "tracks": as_json(figures), **source}
     (folder / "benchmark.json").write_text(json.dumps(as_json(plain), indent=1))
@@ -106,26 +124,56 @@ def _section(track: str, figures: Mapping[str, Any], trials: Sequence[Trial], fo
     if any(kind.startswith("noise") for kind in figures["variants"]):
         draw("robustness", plots.robustness, figures["variants"], figures["detectors"][FUSED])
     draw("timelines", plots.timelines, samples[0])
+    downstream = ""
+    if "downstream" in figures:
+        draw("downstream", plots.gains, figures["downstream"]["gain"])
+        downstream = _downstream(figures["downstream"])
     seeds = ", ".join(map(str, figures["seeds"]))
     return (
         f"<h2>Track {track}</h2><p>{figures['streams']} streams of test users; seeds {seeds}.</p>"
         f"<h3>Detectors</h3>{_detector_table(figures)}"
         f"<h3>The change point is given (pair AUROC)</h3>{_split_table(figures)}"
         f"<h3>The classifier by severity and kind of change</h3>{_variant_table(figures)}"
-        f"<h3>Classification at ARL 200: alarm within 20 events</h3>{classification_report(figures)}"
+        f"<h3>Classification at ARL 200: alarm within {WITHIN_EVENTS} events</h3>"
+        f"<pre>{alarm_delays(samples, FUSED, '200').report()}</pre>"
         f"<h3>P(drift)</h3>{_probability_table(figures)}"
-        f"<p>Change point off by (median) {figures['change_point_error']} events.</p>" + "".join(images)
+        f"<p>Change point off by (median) {figures['change_point_error']} events.</p>"
+        + (_judge(figures["judge"]) if "judge" in figures else "")
+        + downstream
+        + "".join(images)
     )
 
 
-def classification_report(figures: Mapping[str, Any]) -> str:
-    """Precision, recall and F1 of drifted and steady streams, as many of each."""
-    at_200 = figures["detectors"][FUSED]["at_arl"]["200"]
-    rows = [
-        [label, *(str(at_200[f"{prefix}{figure}_20"]) for figure in ("precision", "recall", "f1"))]
-        for label, prefix in (("drifted", ""), ("not drifted", "steady_"))
-    ]
-    return _table(["", "precision", "recall", "F1"], rows)
+def _downstream(figures: Mapping[str, Any]) -> str:
+    """Gains over the steady policy, by severity and events since the change."""
+    head = ["over the steady policy", "B", "events since the change"]
+    head += [f"{measure}, {part}" for measure in figures["gain"] for part in (*LABELS, "difference")]
+    rows = []
+    for policy in AGAINST_STEADY:
+        for severity, found in {"all": figures["gain"], **figures["gain_by_severity"]}.items():
+            for ages in LIST_AGES if severity == "all" else (ALL_AGES, "1-5"):
+                cells = [found[measure][policy][ages] for measure in found]
+                rows.append([policy, severity, ages, *(_fine(part) for cell in cells for part in cell.values())])
+    acted = " and ".join(f"{figures['acted_per_1000'][label]} ({label})" for label in LABELS)
+    whole = ", ".join(
+        f"{measure} {found[label]} ({label})" for measure, found in figures["whole_history"].items() for label in LABELS
+    )
+    return (
+        f"<h3>Lists</h3><p>{figures['lists']} lists of each policy. Of 1,000 the mixture makes {acted} otherwise than "
+        f"the steady policy, which reaches {whole}. Random alarms are as many in all.</p>{_table(head, rows)}"
+    )
+
+
+def _fine(value: Estimate) -> str:
+    return f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
+
+
+def _judge(figures: Mapping[str, Any]) -> str:
+    """What the LLM judge adds, by splits that are given and on alarms."""
+    rows = [[name, *(str(found[str(age)]) for age in AGES)] for name, found in figures["pair_auroc"].items()]
+    rows += [[f"gain of {name}", *(_fine(found[str(age)]) for age in AGES)] for name, found in figures["gain"].items()]
+    said = "".join(f"<p>{html.escape(line)}</p>" for line in in_words(figures))
+    return f"<h3>The LLM judge (pair AUROC)</h3>{_table(['', *(f'W={age}' for age in AGES)], rows)}{said}"
 
 
 def _detector_table(figures: Mapping[str, Any]) -> str:

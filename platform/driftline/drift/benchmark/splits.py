@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from driftline.drift.benchmark.verifier import Verifier
 from driftline.drift.detectors.genre_chi_square import chi_square
-from driftline.drift.detectors.genre_jensen_shannon import divergence
 from driftline.drift.discrepancy import two_sample
+from driftline.drift.divergence import jensen_shannon
 from driftline.drift.reading import Reading
 from driftline.drift.restart import FloatArray, restart_ratio
 
@@ -23,6 +24,7 @@ SPLIT_NAMES = (
     "genre Jensen-Shannon",
     "lift difference",
     "surprise difference",
+    "verifier",
 )
 FUSED_SPLIT = "fused"
 INVERSE_PENALTY = 1.0
@@ -31,7 +33,7 @@ INVERSE_PENALTY = 1.0
 def split_statistics(reading: Reading, change_point: int, after_events: int) -> FloatArray:
     """Compare everything before ``change_point`` with at most ``after_events`` from it on: ``statistic_F``.
 
-    In the order of ``SPLIT_NAMES``; high = different.
+    In the order of ``SPLIT_NAMES``, without the verifier; high = different.
     """
     k, stop = change_point, min(change_point + after_events, len(reading))
     before, after = slice(0, k), slice(k, stop)
@@ -48,11 +50,17 @@ def split_statistics(reading: Reading, change_point: int, after_events: int) -> 
             two_sample(similarity)[k, -1],
             1 - cosine,
             chi_square(*genres)[0],
-            divergence(*genres)[0],
+            jensen_shannon(*genres)[0],
             lift_T[before].mean() - lift_T[after].mean(),
             surprise_T[after].mean() - surprise_T[before].mean(),
         ]
     )
+
+
+def pair_statistics(reading: Reading, change_point: int, after_events: int, verifier: Verifier) -> FloatArray:
+    """All of ``SPLIT_NAMES``: :func:`split_statistics`, and what the verifier says of the two windows."""
+    before, after = np.split(reading.items_T[: change_point + after_events], [change_point])
+    return np.append(split_statistics(reading, change_point, after_events), verifier.unlike(before, after))
 
 
 class SplitClassifier:
@@ -61,13 +69,14 @@ class SplitClassifier:
     Parameters
     ----------
     statistics_PF
-        Of calibration users' streams, from :func:`split_statistics`.
+        Of calibration users' streams, from :func:`pair_statistics`.
     labels_P
         Whether the stream has drifted.
     """
 
     def __init__(self, statistics_PF: FloatArray, labels_P: Sequence[bool] | NDArray[np.bool_]) -> None:
-        self._means_F, self._scales_F = statistics_PF.mean(axis=0), statistics_PF.std(axis=0)
+        scales_F = statistics_PF.std(axis=0)
+        self._means_F, self._scales_F = statistics_PF.mean(axis=0), np.where(scales_F > 0, scales_F, 1.0)
         standard_PF = (statistics_PF - self._means_F) / self._scales_F
         self._fitted = LogisticRegression(C=INVERSE_PENALTY).fit(standard_PF, labels_P)
 

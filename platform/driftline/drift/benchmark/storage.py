@@ -6,16 +6,20 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from driftline.drift.benchmark.downstream import REPLAYED
 from driftline.drift.benchmark.trial import Size, Trial, run_trial
 from driftline.drift.benchmark.world import World
 from driftline.drift.streams import Track
 from driftline.errors import ConfigError
 from driftline.models.recommender import Recommender
 
+FORMAT = 2
+"""Of trials: what another version wrote is not mixed with what this one writes."""
+
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder: ``encoders/SEED.safetensors`` and ``trials/TRACK-SEED.{parquet,json}``."""
+    """A folder: ``encoders/SEED.safetensors``; ``TRACK-SEED.*`` in ``trials/``, ``replays/`` and ``judged/``."""
 
     folder: Path
 
@@ -27,7 +31,7 @@ class Storage:
         ConfigError
             If it holds trials of another bundle, or of other sizes.
         """
-        settings = {"bundle": bundle, **asdict(size)}
+        settings = {"format": FORMAT, "bundle": bundle, **asdict(size)}
         path = self.folder / "settings.json"
         if path.is_file() and (stored := json.loads(path.read_text())) != settings:
             raise ConfigError([f"{self.folder} holds trials of {stored}, not of {settings}: give another --out"])
@@ -41,6 +45,14 @@ class Storage:
     def finished(self, track: Track, seed: int) -> bool:
         """Whether a trial is there, whole."""
         return self._trial(track, seed).with_suffix(".json").is_file()
+
+    def replayed(self, track: Track, seed: int) -> bool:
+        """Whether a trial's replay is there, whole, or the track has none."""
+        return track not in REPLAYED or self._replay(track, seed).with_suffix(".json").is_file()
+
+    def judged(self, track: Track, seed: int) -> bool:
+        """Whether what the judge says of a trial is there, whole."""
+        return self._judged(track, seed).with_suffix(".json").is_file()
 
     def train(self, world: World, seed: int) -> None:
         """Train the seed's encoder."""
@@ -64,8 +76,30 @@ class Storage:
         """A finished trial."""
         return Trial.load(self._trial(track, seed))
 
+    def replay(self, track: Track, seed: int) -> Trial:
+        """The finished replay of a trial."""
+        return Trial.load(self._replay(track, seed))
+
+    def keep_replay(self, replay: Trial) -> None:
+        """Write what :func:`driftline.ranking.replay.replay` made."""
+        replay.save(self._replay(replay.summary["track"], replay.summary["seed"]))
+
+    def opinions(self, track: Track, seed: int) -> Trial:
+        """What the judge says of a trial."""
+        return Trial.load(self._judged(track, seed))
+
+    def keep_opinions(self, opinions: Trial) -> None:
+        """Write what :func:`~driftline.drift.benchmark.judged.judge_trial` made."""
+        opinions.save(self._judged(opinions.summary["track"], opinions.summary["seed"]))
+
     def _encoder(self, seed: int) -> Path:
         return self.folder / "encoders" / f"{seed}.safetensors"
 
     def _trial(self, track: Track, seed: int) -> Path:
         return self.folder / "trials" / f"{track}-{seed}"
+
+    def _replay(self, track: Track, seed: int) -> Path:
+        return self.folder / "replays" / f"{track}-{seed}"
+
+    def _judged(self, track: Track, seed: int) -> Path:
+        return self.folder / "judged" / f"{track}-{seed}"

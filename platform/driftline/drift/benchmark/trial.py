@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from driftline.drift.benchmark.splits import FUSED_SPLIT, SPLIT_NAMES, SplitClassifier, split_statistics
+from driftline.drift.benchmark.splits import FUSED_SPLIT, SPLIT_NAMES, SplitClassifier, pair_statistics
+from driftline.drift.benchmark.verifier import Verifier, train_verifier
 from driftline.drift.benchmark.world import World
 from driftline.drift.calibration import fit_log_odds, labelled_positions, threshold_for, with_reach
 from driftline.drift.detectors.contract import Detector, Statistic
@@ -27,6 +28,7 @@ from driftline.drift.evidence import weigh
 from driftline.drift.reading import Reader, Reading
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import Recipe, Stream, Track, draw_steady, draw_streams, with_noise
+from driftline.models.item_factors import item_factors
 from driftline.models.recommender import Recommender
 
 AGES = (10, 20, 40)
@@ -56,7 +58,7 @@ class Trial:
     """What one seed of one track leaves."""
 
     rows: pd.DataFrame
-    """One per stream: what it is, every detector's series (by its name), and the pair statistics."""
+    """One per stream: what it is, its items, every detector's series (by its name), and the pair statistics."""
     summary: dict[str, Any]
 
     def save(self, stem: Path) -> None:
@@ -127,7 +129,8 @@ def run_trial(
         done += 1
         tell(done, total)
 
-    fused, splits = _fit(world, scanner, fit, seed, step)
+    verifier = _verifier(world, track, seed)
+    fused, splits = _fit(world, scanner, verifier, fit, seed, step)
     thresholds = _thresholds(scanner, fused, steady, step)
     rows = []
     for stream, reach in with_reach(test):
@@ -136,7 +139,7 @@ def run_trial(
         rows.append(
             _row(stream, seed, "sudden", reach)
             | _series(series, reading, fused)
-            | _splits(reading, reach, stream, splits)
+            | _splits(reading, reach, stream, splits, verifier)
         )
         step()
     for kind, stream, reach in variants:
@@ -173,23 +176,38 @@ def _variants(
             yield from ((f"noise {share:.0%}", stream, reach) for stream, reach in with_reach(noisy))
 
 
+def _verifier(world: World, track: Track, seed: int) -> Verifier:
+    """Trained on the training users, whose factors it starts from."""
+    trained = list(world.histories["train"].values())
+    dim = world.config.drift.encoder.dim
+    factors_ND = item_factors([history.items for history in trained], len(world.popularity_N), dim)
+    return train_verifier(trained, torch.from_numpy(factors_ND), track, seed)
+
+
 def _fit(
-    world: World, scanner: Scanner, streams: Sequence[Stream], seed: int, step: Callable[[], None]
+    world: World,
+    scanner: Scanner,
+    verifier: Verifier,
+    streams: Sequence[Stream],
+    seed: int,
+    step: Callable[[], None],
 ) -> tuple[Fused, dict[int, SplitClassifier]]:
     """P(drift), and the classifier of given splits, on pairs of calibration users' streams."""
     rng = np.random.default_rng([seed, 1])
     features: list[FloatArray] = []
     labels: list[bool] = []
+    weights: list[float] = []
     split_rows: dict[int, list[FloatArray]] = {age: [] for age in AGES}
     for stream, reach in with_reach(streams):
         reading = scanner.reader.read(stream.items)
-        positions, drifted = labelled_positions(stream, rng, reach)
+        positions, drifted, counted = labelled_positions(stream, rng, reach)
         features.append(weigh(reading, world.config.drift).features_TF[positions])
         labels += drifted
+        weights += counted
         for age, rows in split_rows.items():
-            rows.append(split_statistics(reading, stream.change_point, min(age, reach)))
+            rows.append(pair_statistics(reading, stream.change_point, min(age, reach), verifier))
         step()
-    log_odds = fit_log_odds(np.concatenate(features), np.array(labels))
+    log_odds = fit_log_odds(np.concatenate(features), np.array(labels), np.array(weights))
     drifted_streams = [stream.drifted for stream in streams]
     splits = {age: SplitClassifier(np.stack(rows), drifted_streams) for age, rows in split_rows.items()}
     return Fused(log_odds, world.config.drift), splits
@@ -220,6 +238,7 @@ def _row(stream: Stream, seed: int, kind: str, reach: int) -> dict[str, Any]:
         "label": stream.drifted,
         "k": stream.change_point,
         "reach": reach,
+        "items": stream.items,
     }
 
 
@@ -230,10 +249,12 @@ def _series(series: dict[str, FloatArray], reading: Reading, fused: Fused) -> di
     return stored
 
 
-def _splits(reading: Reading, reach: int, stream: Stream, splits: dict[int, SplitClassifier]) -> dict[str, float]:
+def _splits(
+    reading: Reading, reach: int, stream: Stream, splits: dict[int, SplitClassifier], verifier: Verifier
+) -> dict[str, float]:
     found: dict[str, float] = {}
     for age, classify in splits.items():
-        statistic_F = split_statistics(reading, stream.change_point, min(age, reach))
+        statistic_F = pair_statistics(reading, stream.change_point, min(age, reach), verifier)
         found |= {f"split {name} {age}": float(v) for name, v in zip(SPLIT_NAMES, statistic_F, strict=True)}
         found[f"split {FUSED_SPLIT} {age}"] = classify(statistic_F)
     return found
@@ -259,7 +280,7 @@ def speed(reader: Reader, fused: Fused, histories: Sequence[NDArray[np.int64]]) 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     began = time.process_time()
-    readings = [reader.read(history) for history in histories]
+    readings = reader.read_all(histories)
     for reading in readings:
         fused.series(reading)
     scan_s = time.process_time() - began

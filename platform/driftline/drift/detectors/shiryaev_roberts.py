@@ -6,11 +6,10 @@ Shape legend: K = T = n events of the window (restart k, event t).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from driftline.drift.detectors.contract import State, Step
 from driftline.drift.reading import Event, Reading
-from driftline.drift.restart import FloatArray, advance, best_restart, restart_ratio, shiryaev_roberts
+from driftline.drift.restart import FloatArray, advance, best_restart, log_sum_exp, restart_ratio, shiryaev_roberts
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ShiryaevRoberts:
     def step(self, state: State, event: Event) -> Step:
         """Take in one event."""
         ratio_K = advance(state["ratio_K"], event.log_p_K)
-        return Step({"ratio_K": ratio_K}, float(logsumexp(ratio_K)), best_restart(ratio_K))
+        return Step({"ratio_K": ratio_K}, float(log_sum_exp(ratio_K)), best_restart(ratio_K))
 
     def series(self, reading: Reading) -> FloatArray:
         """After every event."""
