@@ -11,9 +11,10 @@ from ray.serve.handle import DeploymentHandle
 
 from driftline.registry.model import Model
 from driftline.serving import telemetry
+from driftline.serving.batching import batched
 from driftline.serving.calls import Assessment, Serving
 from driftline.serving.deadlines import takes_deadlines
-from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
+from driftline.serving.loaded_arms import LoadedArms, sample_history
 from driftline.serving.promotions import Promotion
 
 LESS_URGENT: Final = 4
@@ -69,7 +70,7 @@ class DriftDetector:
         """Drift report of one history of item ids, oldest first; ``None`` if the bundle has no drift part."""
         return await self._assess(history)
 
-    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @batched
     async def _assess(self, histories: list[list[str]]) -> list[Assessment | None]:
         model = self._loaded.in_force.champion
         if model.detector is None:
