@@ -85,6 +85,7 @@ class TextTower(nn.Module):
         extended = torch.where(at_readout.unsqueeze(-1), self.readout_H.to(extended.dtype), extended)
         mask = torch.cat([tokens.mask_MT, tokens.mask_MT.new_zeros(M, 1)], dim=1).masked_fill(at_readout, 1)
         hidden = self.backbone(inputs_embeds=extended, attention_mask=mask, use_cache=False).last_hidden_state
+        hidden = hidden.to(self.readout_H.dtype)  # of a backbone in a lower precision than the rest
         # The read-out starts as noise; the mean of the tokens gives it something to correct from the first step.
         mean_MH = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         vectors_MD = self.project(self.norm(hidden[rows, last_M]) + self.norm_mean(mean_MH))

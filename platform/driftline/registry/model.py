@@ -24,6 +24,7 @@ from driftline.drift.state import DriftState
 from driftline.errors import BundleError, UnknownIdError
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_text_tower
+from driftline.models.text_precision import TextPrecision, check_text_precision, in_precision
 from driftline.models.text_tower import TextEncoder, Tokenizer
 from driftline.ranking.caps import CategoryCaps, capped
 from driftline.ranking.diversity import mmr
@@ -43,16 +44,25 @@ REACH_FACTOR = 10
 """By how much more candidates are looked at where limits by category leave a list short."""
 
 
-def load(path: Path | str) -> "Model":
+def load(path: Path | str, text_precision: TextPrecision = "fp32") -> "Model":
     """Load a bundle after checking every checksum.
+
+    Parameters
+    ----------
+    text_precision
+        Of the language model that reads texts which the catalogue lacks. The others than fp32 are faster, and their
+        vectors a little off those of the catalogue.
 
     Raises
     ------
     BundleError
         If it is missing, corrupt, or of another format version.
+    ConfigError
+        If this CPU has no instructions for ``text_precision``.
     """
+    check_text_precision(text_precision)
     folder, manifest = open_bundle(path)
-    return Model(Contents.load(folder), manifest)
+    return Model(Contents.load(folder), manifest, text_precision)
 
 
 class Model:
@@ -64,11 +74,16 @@ class Model:
         The parts of the bundle.
     manifest
         None for a model that is still being assembled.
+    text_precision
+        See :func:`load`.
     """
 
-    def __init__(self, contents: Contents, manifest: Manifest | None = None) -> None:
+    def __init__(
+        self, contents: Contents, manifest: Manifest | None = None, text_precision: TextPrecision = "fp32"
+    ) -> None:
         self.contents = contents
         self.manifest = manifest
+        self.text_precision = text_precision
         self.config = contents.config
         self.catalog = contents.catalog
         self.item_ids = list(contents.catalog.ids)
@@ -328,6 +343,7 @@ class Model:
         tower = build_text_tower(self.config)
         state = {n.removeprefix("tower."): t for n, t in self.contents.text.items() if n.startswith("tower.")}
         load_adapter_state(tower, state)
+        tower = in_precision(tower, self.text_precision)
         return TextEncoder(tower, Tokenizer(base_model(self.config), self.config.text.max_tokens))
 
     def _drift_part(self) -> DriftDetector:
@@ -343,4 +359,4 @@ class Model:
 
     def with_contents(self, **parts: object) -> "Model":
         """The same model with some parts replaced (used while a bundle is assembled)."""
-        return Model(replace(self.contents, **parts), self.manifest)  # type: ignore[arg-type]
+        return Model(replace(self.contents, **parts), self.manifest, self.text_precision)  # type: ignore[arg-type]

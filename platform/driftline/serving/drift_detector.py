@@ -11,9 +11,10 @@ from ray.serve.handle import DeploymentHandle
 
 from driftline.registry.model import Model
 from driftline.serving import telemetry
+from driftline.serving.batching import batched
 from driftline.serving.calls import Assessment, Followed, Serving
 from driftline.serving.deadlines import takes_deadlines
-from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
+from driftline.serving.loaded_arms import LoadedArms, sample_history
 from driftline.serving.promotions import Promotion
 
 LESS_URGENT: Final = 4
@@ -76,7 +77,7 @@ class DriftDetector:
         """
         return await self._follow((history, bundle, state))
 
-    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @batched
     async def _follow(self, users: list[tuple[list[str], str | None, bytes | None]]) -> list[Followed | None]:
         model = self._loaded.in_force.champion
         if model.detector is None:
@@ -86,7 +87,7 @@ class DriftDetector:
         followed = await asyncio.to_thread(model.follow_drift, histories, states)
         return [Followed(verdict, model.version, state) for verdict, state in followed]
 
-    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @batched
     async def _assess(self, histories: list[list[str]]) -> list[Assessment | None]:
         model = self._loaded.in_force.champion
         if model.detector is None:

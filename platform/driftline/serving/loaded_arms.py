@@ -13,17 +13,13 @@ from typing import Any, Final, Literal
 
 import torch
 
+from driftline.models.text_precision import TextPrecision
 from driftline.registry.model import Model, load
 from driftline.serving.arms import ArmName, Arms, share_of
 from driftline.serving.calls import ArmServed, Serving
 from driftline.serving.heap import freeze_heap
 from driftline.serving.promotions import Promotion
 
-MAX_BATCH_SIZE: Final = 16
-"""Requests that a replica answers in one pass through the model."""
-BATCH_WAIT_SECONDS: Final = 0.0
-"""How long the first request of a batch waits for others. Not at all: those that come while a batch is worked on are
-the next one, so batches grow with the load by themselves."""
 FOLLOW_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0
 """Pause after which a bundle that could not be loaded is tried again."""
@@ -90,6 +86,8 @@ class LoadedArms:
         Asks the store for the promotion over a configured champion.
     with_challenger
         Whether this replica needs the challenger at all.
+    text_precision
+        See :func:`~driftline.registry.model.load`.
     """
 
     def __init__(
@@ -98,11 +96,13 @@ class LoadedArms:
         torch_threads: int,
         find_promotion: Callable[[str], Awaitable[Promotion | None]],
         with_challenger: bool = True,
+        text_precision: TextPrecision = "fp32",
     ) -> None:
         torch.set_num_threads(torch_threads)
         self._warm_up = warm_up
         self._find_promotion = find_promotion
         self._with_challenger = with_challenger
+        self._text_precision = text_precision
         self._configured: Arms | None = None
         self._in_force: InForce | None = None
         self._failed: tuple[int | None, Arms, float] | None = None
@@ -212,7 +212,7 @@ class LoadedArms:
             for known, model in ((now.arms.champion, now.champion), (now.arms.challenger, now.challenger)):
                 if known == path and model is not None:
                     return model
-        model = load(path)
+        model = load(path, self._text_precision)
         self._warm_up(model)
         return model
 

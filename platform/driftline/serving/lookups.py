@@ -4,16 +4,12 @@ import asyncio
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from ray import serve
-
 from driftline.registry.lookup import Found, LookupRequest
 from driftline.registry.model import Model
+from driftline.serving.batching import batched
 from driftline.serving.calls import LookupAnswer, LookupQuestion
 from driftline.serving.catalogue import TenantCatalogue
 from driftline.serving.rank_request import lookup_request
-
-MAX_BATCH_SIZE = 16
-BATCH_WAIT_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Lookups:
         shown = [replace(one, title=catalogue.title(one.item_id) or one.title) for one in found]
         return LookupAnswer(shown, model.version)
 
-    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @batched
     async def _find(self, sought: list[Sought]) -> list[list[Found]]:
         return await asyncio.to_thread(_find_all, sought)
 

@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from driftline.models.text_precision import TextPrecision
 from driftline.ranking.profile import interest_tags
 from driftline.ranking.requests import RankedItem, RankRequest, Recommendation
 from driftline.registry.explanation import ItemExplanation
@@ -18,6 +18,7 @@ from driftline.registry.lookup import LookupRequest
 from driftline.registry.model import Model
 from driftline.serving import telemetry
 from driftline.serving.arms import Arms
+from driftline.serving.batching import batched
 from driftline.serving.calls import (
     ExplainQuestion,
     LookupAnswer,
@@ -32,7 +33,7 @@ from driftline.serving.catalogue import CatalogueFollower, TenantCatalogue
 from driftline.serving.deadlines import takes_deadlines
 from driftline.serving.explanations import Explanations
 from driftline.serving.http.fallback import Popular
-from driftline.serving.loaded_arms import BATCH_WAIT_SECONDS, MAX_BATCH_SIZE, LoadedArms, sample_history
+from driftline.serving.loaded_arms import LoadedArms, sample_history
 from driftline.serving.lookups import Lookups, relevance
 from driftline.serving.promotions import Promotion
 from driftline.serving.rank_request import categories_of, rank_request
@@ -58,11 +59,13 @@ class Ranker:
 
     Parameters
     ----------
-    torch_threads
+    torch_threads, text_precision
         See :class:`~driftline.serving.loaded_arms.LoadedArms`.
     """
 
-    def __init__(self, user_state: DeploymentHandle[Any], torch_threads: int) -> None:
+    def __init__(
+        self, user_state: DeploymentHandle[Any], torch_threads: int, text_precision: TextPrecision = "fp32"
+    ) -> None:
         async def fetch_since(tenant: str, version: int) -> tuple[int, list[CatalogueItem]]:
             changes: tuple[int, list[CatalogueItem]] = await user_state.catalogue_since.remote(tenant, version)
             return changes
@@ -75,7 +78,7 @@ class Ranker:
             await user_state.record_shadows.remote([_shadow_list(asked, made) for asked, made in lists])
 
         self._catalogues = CatalogueFollower(fetch_since)
-        self._loaded = LoadedArms(_warm_up, torch_threads, find_promotion)
+        self._loaded = LoadedArms(_warm_up, torch_threads, find_promotion, text_precision=text_precision)
         self._lookups = Lookups()
         self._explanations = Explanations()
         self._shadow = ShadowLists(_recommend, record_shadows)
@@ -163,7 +166,7 @@ class Ranker:
         made = ranking.recommendation
         return Portrait(interest_tags(categories), made.policy, made.drift, ranking.bundle, ranking.drift_used)
 
-    @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
+    @batched
     async def _make(self, asked: list[Asked]) -> list[Recommendation]:
         return await asyncio.to_thread(_recommend, asked)
 

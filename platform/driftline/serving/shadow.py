@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from driftline.serving.loaded_arms import MAX_BATCH_SIZE
+from driftline.serving.batching import MAX_BATCH_SIZE
 
 logger = logging.getLogger("ray.serve")
 MAX_WAITING: Final = 1_000

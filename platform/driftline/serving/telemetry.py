@@ -68,7 +68,7 @@ def count_request(method: str, route_pattern: str, status: int, seconds: float) 
     method = method if method in METHODS else "other"
     labels = {"method": method, "route_pattern": route_pattern, "status": str(status)}
     _tally.add("driftline_requests_total", labels)
-    _histogram("driftline_request_seconds").observe(seconds, {"route_pattern": route_pattern})
+    _tally.observe("driftline_request_seconds", seconds, {"route_pattern": route_pattern})
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def stage(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _histogram("driftline_stage_seconds").observe(time.perf_counter() - started, {"stage": name})
+        _tally.observe("driftline_stage_seconds", time.perf_counter() - started, {"stage": name})
 
 
 def count_list(policy: str, drift: str) -> None:
@@ -125,7 +125,7 @@ _shown_bundles: set[tuple[str, str]] = set()
 
 def observe_event_lag(newest_timestamp: float) -> None:
     """Show how old a request's newest event is (seconds since the epoch) at the moment of its acknowledgement."""
-    _histogram("driftline_event_lag_seconds").observe(max(0.0, time.time() - newest_timestamp))
+    _tally.observe("driftline_event_lag_seconds", max(0.0, time.time() - newest_timestamp), {})
 
 
 def count_webhook(outcome: Literal["delivered", "failed", "dropped"]) -> None:
@@ -149,27 +149,37 @@ def count_refusal(reason: Refusal) -> None:
 
 
 class _Tally:
-    """What was counted since Ray was last told, which takes it a tenth of a millisecond each time."""
+    """What was counted and timed since Ray was last told, which takes it a tenth of a millisecond each time."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._numbers: Numbers[tuple[str, tuple[tuple[str, str], ...]]] = Numbers()
+        self._observed: list[tuple[str, float, Mapping[str, str]]] = []
         self._told_at = 0.0
 
     def add(self, name: str, labels: Mapping[str, str]) -> None:
         with self._lock:
             self._numbers[name, tuple(labels.items())] += 1
-            due = time.monotonic() - self._told_at >= HAND_OVER_SECONDS
-        if due:
+        self._tell_if_due()
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        with self._lock:
+            self._observed.append((name, value, labels))
+        self._tell_if_due()
+
+    def _tell_if_due(self) -> None:
+        if time.monotonic() - self._told_at >= HAND_OVER_SECONDS:
             self.tell()
 
     def tell(self) -> None:
         with self._lock:
-            counted = list(self._numbers.items())
-            self._numbers.clear()
+            counted, self._numbers = self._numbers, Numbers()
+            observed, self._observed = self._observed, []
             self._told_at = time.monotonic()
-        for (name, labels), number in counted:
+        for (name, labels), number in counted.items():
             _counter(name).inc(number, dict(labels))
+        for name, value, observed_labels in observed:
+            _histogram(name).observe(value, dict(observed_labels))
 
 
 _tally = _Tally()

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Insert, and_, bindparam, delete, insert, or_, select, tuple_, update
 
 from driftline.state import timeline
-from driftline.state.database import open_engine, truncate_log, writing
+from driftline.state.database import RowLookup, open_engine, truncate_log, writing
 from driftline.state.outbox import Message, queue_message
 from driftline.state.records import (
     Appended,
@@ -77,6 +77,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
         self.writer = writing(self.engine)
+        self._marks = RowLookup(self.engine, _MARKS)
 
     def close(self) -> None:
         """Close every connection."""
@@ -118,8 +119,7 @@ class Store:
 
     def user_marks(self, tenant: str, user_id: str) -> UserMarks:
         """Read whether anything about a user has changed: one indexed query."""
-        with self.engine.begin() as connection:
-            row = connection.execute(_MARKS, {"tenant": tenant, "user_id": user_id}).one_or_none()
+        row = self._marks(tenant=tenant, user_id=user_id)
         return UserMarks(*row) if row else UserMarks(0, 0, None, None, None)
 
     def snapshot(self, tenant: str, user_id: str, newest: int, as_of: int | None = None) -> UserSnapshot:
@@ -314,7 +314,7 @@ class Store:
 _OF_USERS: Final = sorted(  # the user first: no drift state is added without that row
     (table for table in metadata.tables.values() if "user_id" in table.c), key=lambda table: table is not users
 )
-_MARKS: Final = (  # made once: to build it takes longer than to run it
+_MARKS: Final = (
     select(
         versions.c.version,
         versions.c.catalogue_version,

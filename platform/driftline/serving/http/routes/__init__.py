@@ -24,12 +24,12 @@ from driftline.serving.http.routes import (
 
 def add_routes(app: FastAPI, backends: Backends, max_event_rows: int, source: BundleSource) -> None:
     """Add every endpoint to the application, then make sure that none is open by omission."""
-    probes.add(app, backends)
+    lists.add(app, backends)  # the busiest first: paths are compared in this order
     events.add(app, backends, max_event_rows)
+    probes.add(app, backends)
     items.add(app, backends)
     timeline.add(app, backends)  # before users, whose ids may hold slashes
     users.add(app, backends)
-    lists.add(app, backends)
     lookups.add(app, backends)
     drift.add(app, backends)
     webhook.add(app, backends)
