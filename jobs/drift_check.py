@@ -35,7 +35,7 @@ def main(
     calibration = model.detector.calibration
     with counting(console, "scanning streams") as tell:
         figures = check_drift(
-            model.drift_batch,
+            model.with_contents(judge=None).drift_batch,  # figures of the statistic: a judge has a benchmark of its own
             model.item_ids,
             dataset.histories(dataset.events, model.held_out_users),
             taste_distance(dataset),

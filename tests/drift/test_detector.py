@@ -51,15 +51,15 @@ def test_event_by_event_is_the_scan_also_beyond_the_window(detector: DriftDetect
     sizes = []
     for n in [0, 1, 2, 3, 10, 11, *range(28, 76), 75]:
         parts = [history[:n] for history in histories]
-        states = [DriftState.from_bytes(state) if state else None for state in stored]
+        states = [DriftState.from_bytes(state, "b1") if state else None for state in stored]
         followed = narrow.follow(parts, states)
         for part, (verdict, _), scan in zip(parts, followed, narrow.scan(parts), strict=True):
             report = scan.report(range(n), part.astype(str).tolist())
             assert verdict.p_drift == pytest.approx(report.p_drift, abs=1e-4)
             assert (verdict.change_point, verdict.alarm) == (report.change_point, report.alarm)
-        stored = [state.to_bytes() for _, state in followed]
+        stored = [state.to_bytes("b1") for _, state in followed]
         sizes.append(len(stored[0] or b""))
-    assert sizes[-1] == max(sizes) == 4 + 8 * 30
+    assert sizes[-1] == max(sizes) == 12 + 8 * 30
 
 
 def test_a_state_of_another_history_is_not_gone_on_from(detector: DriftDetector) -> None:
@@ -79,7 +79,12 @@ def test_the_events_after_a_state_are_counted() -> None:
     assert state.rest_of(np.array([1, 2]), 120) is None
     assert state.rest_of(np.array([9, 1, 2, 3, 4]), 3) == 1  # a full window: what is before it may be
     assert state.rest_of(np.array([1, 2, 3, 4, 5, 6]), 3) is None  # a window away: as well read anew
-    assert DriftState.from_bytes(b"\xff\xff" + state.to_bytes()[2:]) is None  # another version's
+    stored = state.to_bytes("b1")
+    assert DriftState.from_bytes(b"\xff\xff" + stored[2:], "b1") is None  # another version's
+    assert DriftState.from_bytes(stored, "b2") is None
+    again = DriftState.from_bytes(stored, "b1")
+    assert again is not None
+    assert again.items_K.tolist() == [1, 2, 3]
 
 
 def test_each_event_is_judged_without_those_after_it(detector: DriftDetector) -> None:

@@ -76,7 +76,7 @@ def test_nothing_but_the_items_tells_the_label(prompt: Recorder) -> None:
     assert changed.mean() == 0.5
     lengths = torch.cat([batch.tokens.mask_MT.sum(1) for batch in batches])
     assert sorted(lengths[changed == 1].tolist()) == sorted(lengths[changed == 0].tolist())
-    assert {len(first) for first, _ in prompt.asked} == {6}
+    assert {len(first) for first, _ in prompt.asked} == {3, 5, 6}
     assert all(len(first) == len(second) for first, second in prompt.asked)
     # the two streams of a pair share their beginning: the list that both hold is as often first as second
     shared = [
@@ -84,7 +84,7 @@ def test_nothing_but_the_items_tells_the_label(prompt: Recorder) -> None:
         for one, other in zip(prompt.asked[::2], prompt.asked[1::2], strict=True)
     ]
     assert 0.3 < np.mean(shared) < 0.7
-    assert sum(sorted(first) == first for first, _ in prompt.asked) < 5
+    assert sum(sorted(first) == first for first, _ in prompt.asked if len(first) == 6) < 5
 
 
 def test_an_epoch_is_shared_by_the_ranks_and_can_be_entered_anywhere(prompt: Recorder) -> None:

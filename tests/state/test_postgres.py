@@ -37,6 +37,9 @@ def test_a_restart_costs_a_retryable_error_and_no_connection_is_left_broken(
         connection.close()
         with pytest.raises(DatabaseError), reaching_database():
             store.append_events("acme", [an_event("e2")])
+        for _ in range(2):  # with a connection of the pool that broke, and with none
+            with pytest.raises(DatabaseError):
+                store.user_marks("acme", "ada")
         with pytest.raises(DatabaseError):
             Store(store.engine.url.render_as_string(hide_password=False))
     finally:

@@ -29,7 +29,7 @@ def test_old_events_go_in_bounded_steps_and_counts_and_drift_follow(store: Store
     store.append_events("acme", [an_event("bob", 9.0), an_event("old", 1.0), an_event("old", 2.0)])  # version 2
     store.append_events("beta", [an_event("ada", 3.0), an_event("ada", 8.0)])
     for user, revision in (("ada", 1), ("bob", 2), ("old", 2)):
-        assert store.save_drift("acme", user, StoredDrift(revision, "b1", None, {}))
+        assert store.save_drift("acme", user, StoredDrift(revision, "b1", None, {}, state=b"items"))
     removed = list(expire(store, before=7.0))
     assert max(removed) == 4
     assert sum(removed) == 7 + 0 + 2 + 1  # ada's 0..6; bob's none; both of old; one of beta's ada
@@ -39,6 +39,9 @@ def test_old_events_go_in_bounded_steps_and_counts_and_drift_follow(store: Store
     assert (bob.num_events, bob.revision) == (1, 2)
     assert (old.revision, old.num_events, old.drift) == (None, 0, None)
     assert store.snapshot("beta", "ada", 99).num_events == 1
+    assert ada.drift is not None
+    assert bob.drift is not None
+    assert (ada.drift.state, bob.drift.state) == (None, b"items")  # a state holds items of the events that went
     assert ada.revision is not None
     assert ada.revision > 2
     assert sorted(store.claim_users_to_assess("b1", 0.0, 9)) == [("acme", "ada"), ("beta", "ada")]

@@ -35,6 +35,8 @@ class AlarmDelays:
         delays = np.concatenate([self.drifted_P, self.steady_Q])
         drifted = np.arange(len(delays)) < len(self.drifted_P)
         kept = delays >= 1
+        if not kept.any():
+            return {} if output_dict else "every stream has an alarm before the change: nothing to classify"
         return classification_report(
             drifted[kept],
             delays[kept] <= WITHIN_EVENTS,

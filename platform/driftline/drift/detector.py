@@ -1,6 +1,6 @@
-"""The drift detector: histories in, calibrated verdicts out. It keeps no state: the same history, the same answer.
+"""The drift detector: histories in, calibrated verdicts out. It keeps nothing: states are handed out and in.
 
-Shape legend: T = K = n events of the window.
+Shape legend: T = K = n events of the window, H histories.
 """
 
 from collections.abc import Sequence

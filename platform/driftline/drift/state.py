@@ -5,6 +5,7 @@ Shape legend: K events of the window.
 
 import struct
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from driftline.drift.restart import FloatArray
 
 VERSION = 1
-_HEAD = struct.Struct("<HH")
+_HEAD = struct.Struct("<HH8s")
 
 
 @dataclass(frozen=True, eq=False)
 class DriftState:
-    """After the last event of a window. 4 + 8 K bytes: 964 for a window of 120 events.
+    """After the last event of a window. 12 + 8 K bytes: 972 for a window of 120 events.
+
+    The window tells which history a state is of. What lies before it only keeps items out of what can come next: where
+    that changed (an old event came late, retention took one), the ratios of up to a window's events stay as they were.
 
     Parameters
     ----------
@@ -36,21 +40,26 @@ class DriftState:
         A full window that recurs, of the same item over and over, is taken for its latest occurrence.
         """
         n, most = len(self.items_K), len(history) - len(self.items_K)
-        counts = (
-            range(min(most + 1, window_events)) if n == window_events else range(most, min(most + 1, window_events))
-        )
+        if most < 0:
+            return None
+        least = 0 if n == window_events else most  # a shorter window began with the history
+        counts = range(least, min(most + 1, window_events))
         return next((c for c in counts if np.array_equal(history[most - c : most - c + n], self.items_K)), None)
 
-    def to_bytes(self) -> bytes:
-        """Version, K, items (int32), ratios (float32)."""
-        head = _HEAD.pack(VERSION, len(self.items_K))
+    def to_bytes(self, bundle: str) -> bytes:
+        """Version, K, hash of the bundle's id, items (int32), ratios (float32)."""
+        head = _HEAD.pack(VERSION, len(self.items_K), _hash(bundle))
         return head + self.items_K.astype("<i4").tobytes() + self.ratio_K.astype("<f4").tobytes()
 
     @classmethod
-    def from_bytes(cls, stored: bytes) -> "DriftState | None":
-        """Read what :meth:`to_bytes` wrote; None if another version did."""
-        version, n = _HEAD.unpack_from(stored)
-        if version != VERSION:
+    def from_bytes(cls, stored: bytes, bundle: str) -> "DriftState | None":
+        """Read what :meth:`to_bytes` wrote; None if another version or bundle did."""
+        version, n, written_by = _HEAD.unpack_from(stored)
+        if version != VERSION or written_by != _hash(bundle):
             return None
         items_K = np.frombuffer(stored, "<i4", n, _HEAD.size).astype(np.int64)
         return cls(items_K, np.frombuffer(stored, "<f4", n, _HEAD.size + 4 * n).astype(np.float64))
+
+
+def _hash(bundle: str) -> bytes:
+    return sha256(bundle.encode()).digest()[:8]

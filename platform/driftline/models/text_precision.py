@@ -25,9 +25,11 @@ def check_text_precision(precision: TextPrecision) -> None:
     ConfigError
         If it has none.
     """
+    wanted = INSTRUCTIONS.get(precision)
+    if wanted is None:
+        return
     found = torch.cpu.get_capabilities()
-    wanted = INSTRUCTIONS.get(precision, ())
-    if wanted and not any(found.get(name) for name in wanted):
+    if not any(found.get(name) for name in wanted):
         fault = f"`text_precision` = {precision}: this CPU ({found['architecture']}) has neither {' nor '.join(wanted)}"
         raise ConfigError([f"{fault}; choose fp32"])
 

@@ -187,12 +187,12 @@ class Model:
     ) -> list[tuple[DriftVerdict, bytes]]:
         """The verdicts of :meth:`drift_batch`, each with a state to go on from when the history has grown.
 
-        Given such a state, only what came since is read: the n-th event costs no more than the first after a window.
+        Given such a state, only what came since is read: the n-th event costs little more than the one after a window.
 
         Parameters
         ----------
         states
-            From an earlier call, for a part of the same history; None = read the window.
+            From an earlier call, for a part of the same history; None, or that of another bundle = read the window.
 
         Raises
         ------
@@ -201,9 +201,9 @@ class Model:
         """
         detector, kept = self._drift_part(), [self._known_positions(history) for history in histories]
         items = [self._history(history, positions).items for history, positions in zip(histories, kept, strict=True)]
-        before = [None if state is None else DriftState.from_bytes(state) for state in states]
+        before = [None if state is None else DriftState.from_bytes(state, self.version) for state in states]
         return [
-            (verdict.at(positions), state.to_bytes())
+            (verdict.at(positions), state.to_bytes(self.version))
             for (verdict, state), positions in zip(detector.follow(items, before), kept, strict=True)
         ]
 

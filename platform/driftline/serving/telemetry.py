@@ -30,7 +30,7 @@ from collections import Counter as Numbers
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import Final, Literal
 
 from ray.serve.metrics import Counter, Gauge, Histogram
@@ -168,8 +168,11 @@ class _Tally:
         self._tell_if_due()
 
     def _tell_if_due(self) -> None:
-        if time.monotonic() - self._told_at >= HAND_OVER_SECONDS:
-            self.tell()
+        with self._lock:
+            due = time.monotonic() - self._told_at >= HAND_OVER_SECONDS
+            self._told_at = time.monotonic() if due else self._told_at
+        if due:  # not in the request that happens to be the one
+            Thread(target=self.tell, name="telemetry", daemon=True).start()
 
     def tell(self) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ disk before it is acknowledged; ``secure_delete``, so that erased bytes are over
 replicas: readers see one moment (``REPEATABLE READ``), writers wait for each other's row locks (``READ COMMITTED``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionInTimeError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from driftline.errors import ConfigError, DatabaseError, DataError
 
@@ -94,8 +95,9 @@ class RowLookup:
 
     def __init__(self, engine: Engine, statement: Select[Any]) -> None:
         compiled = statement.compile(dialect=engine.dialect)
+        assert isinstance(compiled, SQLCompiler)
         self._engine, self._sql = engine, str(compiled)
-        self._order: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        self._order = compiled.positiontup
 
     def __call__(self, **parameters: object) -> tuple[Any, ...] | None:
         """The first row; ``None`` if there is none.
@@ -107,15 +109,18 @@ class RowLookup:
         """
         driver: Any = self._engine.dialect.loaded_dbapi
         values = parameters if self._order is None else [parameters[name] for name in self._order]
-        with reaching_database():
-            raw = self._engine.raw_connection()
+        raw = None
         try:
+            with reaching_database():
+                raw = self._engine.raw_connection()
             row: tuple[Any, ...] | None = raw.cursor().execute(self._sql, values).fetchone()
         except (driver.OperationalError, driver.InterfaceError) as error:
-            raw.invalidate(error)
+            if raw is not None:
+                raw.invalidate(error)
             raise DatabaseError(f"the database cannot be used: {error}") from error
         finally:
-            raw.close()
+            if raw is not None:
+                raw.close()
         return row
 
 

@@ -76,6 +76,8 @@ def _expire_events(store: Store, tenant: str, user_ids: Sequence[str], before: f
             .values(num_events=users.c.num_events - bindparam("fewer"), revision=version),
             [{"of_user": user_id, "fewer": fewer} for user_id, fewer in sorted(removed.items())],
         )
+        of_those = (drift_states.c.tenant == tenant) & drift_states.c.user_id.in_(list(removed))
+        connection.execute(update(drift_states).where(of_those).values(state=None))  # it holds items of what went
         empty = (users.c.tenant == tenant) & users.c.user_id.in_(list(removed)) & (users.c.num_events == 0)
         gone = connection.scalars(delete(users).where(empty).returning(users.c.user_id)).all()
         of_the_gone = (drift_states.c.tenant == tenant) & drift_states.c.user_id.in_(gone)

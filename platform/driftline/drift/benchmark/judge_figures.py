@@ -66,7 +66,7 @@ def judge_figures(judged: Sequence[Trial]) -> dict[str, Any]:
 def in_words(figures: Mapping[str, Any]) -> list[str]:
     """What somebody has to know who wonders whether to switch the judge on."""
     alarms, gain = figures["alarms"], figures["gain"][WITH_JUDGE][str(DECIDES_AT)]
-    verdict = "it helps: switch it on (drift.judge.enabled)" if figures["helps"] else "no proven gain: it stays off"
+    verdict = "it knows what the classifier does not" if figures["helps"] else "no proven gain: train without it"
     return [
         f"The judge changes the classifier's pair AUROC at W={DECIDES_AT} by {gain.mean:+.4f} "
         f"[{gain.low:+.4f}, {gain.high:+.4f}]; {verdict}.",

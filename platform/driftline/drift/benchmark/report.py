@@ -18,7 +18,7 @@ from driftline.drift.benchmark.downstream import AGAINST_STEADY, ALL_AGES, LABEL
 from driftline.drift.benchmark.downstream import AGES as LIST_AGES
 from driftline.drift.benchmark.figures import Sample, alarm_delays, track_figures
 from driftline.drift.benchmark.judge_figures import in_words, judge_figures
-from driftline.drift.benchmark.resampling import Estimate, Resamples
+from driftline.drift.benchmark.resampling import Estimate, Resamples, plain
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
 from driftline.drift.classification import WITHIN_EVENTS
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
@@ -80,7 +80,7 @@ def bar_table(reached: Sequence[Bar]) -> Table:
 
 
 def as_json(value: Any) -> Any:
-    """Plain values: estimates as dictionaries, what is not finite as None."""
+    """Plain values: estimates as dictionaries, what is not known as None; infinity (a missed change) as "inf"."""
     if isinstance(value, Estimate):
         return value.as_json()
     if isinstance(value, Mapping):
@@ -88,7 +88,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
+        return plain(float(value))
     return value
 
 

@@ -29,9 +29,9 @@ class Estimate:
         return f"{self.mean:.3f}{error} [{self.low:.3f}, {self.high:.3f}]"
 
     def as_json(self) -> dict[str, object]:
-        """Plain values; what is not finite becomes None."""
-        plain = {name: _finite(getattr(self, name)) for name in ("mean", "standard_error", "low", "high")}
-        return {**plain, "by_seed": [_finite(value) for value in self.by_seed]}
+        """Plain values; what is not known becomes None, infinity (a missed change) "inf"."""
+        values = {name: plain(getattr(self, name)) for name in ("mean", "standard_error", "low", "high")}
+        return {**values, "by_seed": [plain(value) for value in self.by_seed]}
 
 
 class Resamples:
@@ -76,8 +76,8 @@ def weighted_auroc(
     weights_RP: FloatArray, weights_RQ: FloatArray, positive_P: FloatArray, negative_Q: FloatArray
 ) -> FloatArray:
     """Probability that a positive scores above a negative, ties half (Mann & Whitney 1947): one per resample."""
-    difference_PQ = positive_P[:, None] - negative_Q[None]
-    wins_PQ = (difference_PQ > 0) + 0.5 * (difference_PQ == 0)
+    positive_P1 = positive_P[:, None]
+    wins_PQ = (positive_P1 > negative_Q) + 0.5 * (positive_P1 == negative_Q)
     won_R = ((weights_RP @ wins_PQ) * weights_RQ).sum(axis=1)
     return _ratio(won_R, weights_RP.sum(axis=1) * weights_RQ.sum(axis=1))
 
@@ -97,5 +97,6 @@ def _ratio(above_R: FloatArray, below_R: FloatArray) -> FloatArray:
     return ratio_R
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def plain(value: float) -> float | str | None:
+    """For JSON: infinity (a missed change) as "inf", what is not known as None."""
+    return "inf" if np.isposinf(value) else float(value) if np.isfinite(value) else None

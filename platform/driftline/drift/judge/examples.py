@@ -18,8 +18,8 @@ from driftline.drift.streams import Recipe, TasteDistance, draw_streams
 from driftline.models.text_tower import Tokens
 from driftline.sequences.batches import History, length_groups
 
-AGES = (10, 20, 40)
-"""Events since the change point at which training looks at a stream."""
+AGES = (3, 5, 10, 20)
+"""Events since the change point at which training looks at a stream: an alarm may come after a few."""
 
 
 class Examples(NamedTuple):
