@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftline.drift.benchmark.figures import Sample, alarm_delays, detector_figures, probability_figures
+from driftline.drift.benchmark.figures import Sample, alarm_delays, auroc_fall, detector_figures, probability_figures
 from driftline.drift.benchmark.judged import judge_trial
 from driftline.drift.benchmark.report import write_report
 from driftline.drift.benchmark.resampling import Resamples, estimate, weighted_auroc, weighted_median
@@ -157,6 +157,10 @@ def test_a_benchmark_from_training_to_the_report(world: World, tiny_folder: Path
     wanted = {bar.what for bar in reached}
     assert {"stream AUROC, W=20", "achieved ARL", "ECE of P(drift)"} <= wanted
     assert "track X, lists: gain in NDCG@10, drifted less undrifted" in wanted
+    half = Sample.of(trial, Resamples(sorted(world.histories["test"]), 2), "noise 10%")
+    whole = Sample.of(trial, Resamples(sorted(world.histories["test"]), 2))
+    assert whole.only(half.stream_ids).stream_ids == half.stream_ids != whole.stream_ids
+    assert auroc_fall([whole], [whole], "fused")["20"].mean == 0
     tracks = json.loads((tmp_path / "benchmark.json").read_text())["tracks"]
     assert "oracle CUSUM" in tracks["X"]["detectors"]
     assert "oracle CUSUM" not in tracks["G"]["detectors"]

@@ -3,7 +3,7 @@
 Shape legend: R resamples, P drifted streams, Q undrifted ones, T events.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,20 @@ class Sample:
         weights_RP = resamples.weights(list(zip(drifted["user"], drifted["other"], strict=True)))
         weights_RQ = resamples.weights([(user,) for user in steady["user"]])
         return cls(drifted, steady, weights_RP, weights_RQ, trial.summary["thresholds"], trial.summary["prevalence"])
+
+    @property
+    def stream_ids(self) -> set[str]:
+        """Of all streams."""
+        return {*self.drifted["stream_id"], *self.steady["stream_id"]}
+
+    def only(self, stream_ids: Collection[str]) -> "Sample":
+        """Some of the streams."""
+        sides = []
+        for rows, weights in ((self.drifted, self.weights_RP), (self.steady, self.weights_RQ)):
+            kept = rows["stream_id"].isin(stream_ids).to_numpy()
+            sides.append((rows[kept].reset_index(drop=True), weights[:, kept]))
+        (drifted, weights_RP), (steady, weights_RQ) = sides
+        return Sample(drifted, steady, weights_RP, weights_RQ, self.thresholds, self.prevalence)
 
     def values_at(self, name: str, age: int) -> tuple[FloatArray, FloatArray]:
         """A series after the W-th event past the change, or as many as both streams of a pair have."""
@@ -111,9 +125,12 @@ def track_figures(trials: Sequence[Trial]) -> dict[str, Any]:
             parts = [Sample.of(trial, resamples, "sudden", severity) for trial in trials]
             figures["severity"][severity] = detector_figures(parts, names[0])
     kinds = [kind for kind in trials[0].rows["kind"].unique() if kind != "sudden"]
-    figures["variants"] = {
-        kind: detector_figures([Sample.of(trial, resamples, kind) for trial in trials], names[0]) for kind in kinds
-    }
+    figures["variants"] = {}
+    for kind in kinds:
+        changed = [Sample.of(trial, resamples, kind) for trial in trials]
+        figures["variants"][kind] = detector_figures(changed, names[0])
+        if kind.startswith("noise"):
+            figures["variants"][kind]["auroc_fall"] = auroc_fall(samples, changed, names[0])
     return figures
 
 
@@ -123,6 +140,16 @@ def detector_figures(samples: Sequence[Sample], name: str) -> dict[str, Any]:
         "stream_auroc": {str(age): _over(samples, _stream_auroc, name, age) for age in AGES},
         "at_arl": {str(arl): _at_run_length(samples, name, str(arl)) for arl in RUN_LENGTHS},
     }
+
+
+def auroc_fall(clean: Sequence[Sample], noisy: Sequence[Sample], name: str) -> dict[str, Estimate]:
+    """By how much stream AUROC is higher on the same streams without noise."""
+
+    def fall(pair: tuple[Sample, Sample], age: int) -> FloatArray:
+        return _stream_auroc(pair[0], name, age) - _stream_auroc(pair[1], name, age)
+
+    pairs = [(whole.only(some.stream_ids), some) for whole, some in zip(clean, noisy, strict=True)]
+    return {str(age): estimate([fall(pair, age) for pair in pairs]) for age in AGES}
 
 
 def _at_run_length(samples: Sequence[Sample], name: str, arl: str) -> dict[str, Estimate]:
