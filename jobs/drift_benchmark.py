@@ -76,7 +76,8 @@ def main(
         reached = write_report(
             trials, replays, storage.folder, provenance(config.model_dump(mode="json"), seeds - 1), opinions
         )
-    console.print(bar_table(reached))
+    if reached:
+        console.print(bar_table(reached))
     for track, of_track in opinions.items():
         console.print(f"track {track}: " + " ".join(in_words(judge_figures(of_track))), highlight=False)
     console.print(f"report  {storage.folder / 'report.html'}", soft_wrap=True, highlight=False)
