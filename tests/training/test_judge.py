@@ -33,7 +33,7 @@ def test_a_few_steps_on_the_tiny_base_lower_the_loss(tiny_folder: Path) -> None:
     assert stage.counts(batch)["prompts"] == len(stage.ids(batch)) == 8
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-2)
     before = float(judge_loss(module, batch).detach())
-    for _ in range(25):
+    for _ in range(60):
         optimizer.zero_grad()
         judge_loss(module, batch).backward()
         optimizer.step()
