@@ -175,11 +175,11 @@ class Model:
         BundleError
             If the bundle was trained with ``drift.enabled=false``.
         """
-        detector, positions = self._drift_part(), [self._known_positions(history) for history in histories]
-        items = [self._history(history, kept).items for history, kept in zip(histories, positions, strict=True)]
-        scans = detector.scan(items)
+        detector = self._drift_part()
+        positions, items = self._known(histories)
         return [
-            scan.report(kept, list(history)) for scan, kept, history in zip(scans, positions, histories, strict=True)
+            scan.report(kept, list(history))
+            for scan, kept, history in zip(detector.scan(items), positions, histories, strict=True)
         ]
 
     def follow_drift(
@@ -199,12 +199,12 @@ class Model:
         BundleError
             If the bundle was trained with ``drift.enabled=false``.
         """
-        detector, kept = self._drift_part(), [self._known_positions(history) for history in histories]
-        items = [self._history(history, positions).items for history, positions in zip(histories, kept, strict=True)]
+        detector = self._drift_part()
+        positions, items = self._known(histories)
         before = [None if state is None else DriftState.from_bytes(state, self.version) for state in states]
         return [
-            (verdict.at(positions), state.to_bytes(self.version))
-            for (verdict, state), positions in zip(detector.follow(items, before), kept, strict=True)
+            (verdict.at(kept), state.to_bytes(self.version))
+            for (verdict, state), kept in zip(detector.follow(items, before), positions, strict=True)
         ]
 
     def recommend_batch(self, requests: Sequence[RankRequest]) -> list[Recommendation]:
@@ -350,6 +350,11 @@ class Model:
         if self.detector is None:
             raise BundleError(f"bundle {self.version} has no drift part: it was trained with drift.enabled=false")
         return self.detector
+
+    def _known(self, histories: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[NDArray[np.int64]]]:
+        """Positions of the known items of each history, and their indices."""
+        positions = [self._known_positions(history) for history in histories]
+        return positions, [self._history(h, kept).items for h, kept in zip(histories, positions, strict=True)]
 
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]

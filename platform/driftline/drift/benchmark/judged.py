@@ -95,7 +95,7 @@ def judge_trial(
     found = rows[columns].reset_index(drop=True)
     for age in AGES:
         own, theirs = (Views.of(pairs, age, reader, judge) for pairs in (fit, test))
-        for name, log_odds_P in _splits(own, theirs, [stream.drifted for stream, _ in fit]).items():
+        for name, log_odds_P in _splits(own, theirs, [stream for stream, _ in fit]).items():
             found[f"{name} {age}"] = log_odds_P
     alarms, cost = _alarms(rows, trial.summary["thresholds"][FUSED][str(RUN_LENGTHS[0])], judge)
     return Trial(
@@ -110,12 +110,12 @@ def _stream(row: pd.Series) -> Stream:
     return Stream(row["stream_id"], items, row["user"], other, int(row["k"]), None, row["track"], int(row["seed"]))
 
 
-def _splits(own: Views, theirs: Views, labels_P: Sequence[bool]) -> dict[str, FloatArray]:
+def _splits(own: Views, theirs: Views, fit: Sequence[Stream]) -> dict[str, FloatArray]:
     """Log odds of every split: fitted on calibration streams, applied to test streams."""
-    labels = np.array(labels_P)
+    labels = np.array([stream.drifted for stream in fit])
     head = state_classifier()
     # the head has more weights than there are streams: what it says of those it was fitted on would be trusted too much
-    folds = GroupKFold(FOLDS).split(own.states_PH, groups=np.arange(len(labels)) // 2)
+    folds = GroupKFold(FOLDS).split(own.states_PH, groups=[stream.user for stream in fit])
     own_state_P = cross_val_predict(head, own.states_PH, labels, cv=list(folds), method="decision_function")
     their_state_P = head.fit(own.states_PH, labels).decision_function(theirs.states_PH)
 
