@@ -31,7 +31,7 @@ def test_every_part_comes_back_equal(model: Model, tmp_path: Path) -> None:
     for name in ("text_vectors_NT", "known_N", "drift_known_N"):
         assert torch.equal(getattr(before, name), getattr(after, name)), name
     one, other = before.tables.to_arrays(), after.tables.to_arrays()
-    assert one.keys() == other.keys() == {"popularity_N", "ease_NN", "markov_NN"}
+    assert one.keys() == other.keys() == {"popularity_N", "ease_NN", "markov_NN", "co_occurrence_NN"}
     assert all(np.array_equal(one[key], other[key]) for key in one)
     assert before.gate.components == after.gate.components
     assert all(

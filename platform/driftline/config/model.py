@@ -8,6 +8,17 @@ from pydantic import Field, field_validator, model_validator
 from driftline.config.base import Section
 
 EncoderKind = Literal["gru", "lstm", "transformer", "llm", "mean"]
+Component = Literal[
+    "neural",
+    "ease-recency",
+    "item-knn-recency",
+    "co-occurrence",
+    "markov",
+    "user-knn",
+    "popularity",
+    "trend",
+    "attention",
+]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora", "adalora", "ia3", "prefix", "full"]
 
 
@@ -133,14 +144,14 @@ class HeadsConfig(Section):
 class FusionConfig(Section):
     """Which scores the gate mixes, and how it is fitted on validation targets."""
 
-    components: tuple[
-        Literal["neural", "ease-recency", "item-knn-recency", "markov", "popularity", "attention"], ...
-    ] = ("neural", "ease-recency", "markov", "popularity", "attention")
+    components: tuple[Component, ...] = ("neural", "ease-recency", "co-occurrence", "popularity", "attention")
     """ease-recency and item-knn-recency are one place: the size of the catalogue decides which of them stands there
-    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it."""
+    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the moment
+    of the history's last event. user-knn keeps the items of all training users in the bundle and costs a request about
+    a millisecond."""
     steps: int = Field(300, ge=1)
-    weight_decay: float = Field(0.3, ge=0)
-    """Pulls the gate towards equal weights: it is fitted on few targets, the same that chose the epoch."""
+    weight_decay: float = Field(0.03, ge=0)
+    """Of the gate, which is fitted on few targets, the same that chose the epoch."""
 
 
 class JudgeConfig(Section):

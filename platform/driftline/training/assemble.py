@@ -1,6 +1,6 @@
 """From trained weights to a bundle: collaborative tables, drift calibration, fusion gate, validation figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +16,23 @@ from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
 from driftline.models.fusion import FusionGate
+from driftline.models.trend import Trend
+from driftline.models.user_knn import UserNeighbours
 from driftline.ranking.gate import fit_scorer_gate
 from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
+from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
 from driftline.training.stages import ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
 
-MAX_GATE_TARGETS = 1000
-"""Validation targets that the gate is fitted on; a seeded sample beyond."""
+MAX_GATE_TARGETS, MAX_GATE_SCORES = 4000, 2**24
+"""Validation targets that the gate is fitted on, and targets times items of the catalogue (though not fewer than 1,000
+targets); a seeded sample beyond."""
 
 
 def assemble(
@@ -50,6 +54,7 @@ def assemble(
     )
     tell(_what_was_fitted(config, tables))
     config = _named_as_fitted(config, tables)
+    tables = _asked_for(config, tables, histories)
     # of an ingested log, the histories above are those of a sample; popularity is known of everybody
     tables = replace(tables, popularity_N=ranking_counts(dataset, config).astype(np.float32))
     contents = Contents(
@@ -108,7 +113,8 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
 
     The figures are in-sample for the gate's few parameters and out of sample for everything else.
     """
-    targets = _sampled(ranking_targets(dataset, ranking_split(dataset, config).validation), config.seed)
+    targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
+    targets = _sampled(targets, len(model.item_ids), config.seed)
     p_drift = _p_drift(model, targets)
     fit_scorer_gate(model.scorer, targets.histories, targets.targets_T, p_drift, config.fusion, config.seed)
     return _figures(model, targets, p_drift)
@@ -127,10 +133,20 @@ def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]
 def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     limit, items = config.ranking.dense_tables_up_to, tables.num_items
     if tables.item_item == "ease":
-        return f"fitted popularity, EASE and Markov tables, all pairs of {items:,} items"
+        return f"fitted popularity, EASE, Markov and co-occurrence tables, all pairs of {items:,} items"
     return (
-        f"fitted popularity, item-kNN and Markov tables, sparse: {items:,} items are more than "
+        f"fitted popularity, item-kNN, Markov and co-occurrence tables, sparse: {items:,} items are more than "
         f"ranking.dense_tables_up_to={limit:,}, so item-knn-recency stands in the place of ease-recency"
+    )
+
+
+def _asked_for(config: Config, tables: CollaborativeTables, histories: Sequence[History]) -> CollaborativeTables:
+    """The tables with those that only some configurations want."""
+    asked, num_items = config.fusion.components, tables.num_items
+    return replace(
+        tables,
+        trend=Trend.fit(histories, num_items) if "trend" in asked else None,
+        user_knn=UserNeighbours.fit([h.items for h in histories], num_items) if "user-knn" in asked else None,
     )
 
 
@@ -149,8 +165,9 @@ def _p_drift(model: Model, targets: RankingTargets) -> NDArray[np.float64]:
     return np.array([scan.p_drift[-1] if len(scan.p_drift) else 0.0 for scan in scans])
 
 
-def _sampled(targets: RankingTargets, seed: int) -> RankingTargets:
-    if len(targets) <= MAX_GATE_TARGETS:
+def _sampled(targets: RankingTargets, num_items: int, seed: int) -> RankingTargets:
+    most = min(MAX_GATE_TARGETS, max(1000, MAX_GATE_SCORES // num_items))
+    if len(targets) <= most:
         return targets
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:MAX_GATE_TARGETS])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:most])
     return RankingTargets([targets.histories[i] for i in chosen], targets.targets_T[chosen])
