@@ -116,6 +116,7 @@ def _contents(config: Config, catalog: Catalog, tables: CollaborativeTables, tas
         text={f"tower.{name}": tensor for name, tensor in adapter_state(build_text_tower(config)).items()},
         ranker=adapter_state(ranker), known_N=counts_N > 0, tables=tables, gate=FusionGate(config.fusion.components),
         drift=adapter_state(drift), drift_known_N=counts_N > 0, calibration=calibration, held_out_users=[],
+        verifier_ND=torch.randn(len(counts_N), config.drift.encoder.dim),
     )  # fmt: skip
 
 

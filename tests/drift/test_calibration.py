@@ -18,9 +18,9 @@ from driftline.errors import BundleError
 
 CALIBRATION = DriftCalibration(
     features=FEATURES,
-    means=(0.0, 0.0, 0.0, 0.0),
-    scales=(2.0, 1.0, 1.0, 1.0),
-    weights=(1.0, 0.0, 0.0, -1.0),
+    means=(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+    scales=(2.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    weights=(1.0, 0.0, 0.0, -1.0, 0.0, 3.0),
     intercept=0.5,
     prevalence=0.5,
     arl_events=200,
@@ -33,14 +33,21 @@ def test_round_trip() -> None:
     assert DriftCalibration.from_json(CALIBRATION.to_json()) == CALIBRATION
 
 
+def test_a_calibration_of_before_the_verifier_reads_what_it_was_fitted_on() -> None:
+    four = {name: getattr(CALIBRATION, name)[:4] for name in ("features", "means", "scales", "weights")}
+    older = dataclasses.replace(CALIBRATION, **four)
+    assert DriftCalibration.from_json(older.to_json()) == older
+    np.testing.assert_allclose(older.log_odds(np.array([[4.0, 9.0, 9.0, 1.0, 7.0, 7.0]])), [1.5])
+
+
 def test_other_features_are_refused() -> None:
-    other = dataclasses.replace(CALIBRATION, features=("a", "b", "c", "d"))
+    other = dataclasses.replace(CALIBRATION, features=FEATURES[:5])
     with pytest.raises(BundleError, match="retrain"):
         DriftCalibration.from_json(other.to_json())
 
 
 def test_log_odds() -> None:
-    features = np.array([[4.0, 9.0, 9.0, 1.0]])  # 4/2 - 1 + 0.5
+    features = np.array([[4.0, 9.0, 9.0, 1.0, 9.0, 1.0]])  # 4/2 - 1 + 3 (1 - 1) + 0.5
     np.testing.assert_allclose(CALIBRATION.log_odds(features), [1.5])
     np.testing.assert_allclose(CALIBRATION.p_drift(features), [1 / (1 + np.exp(-1.5))])
 

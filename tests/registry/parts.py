@@ -76,8 +76,9 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
         drift_known_N=known_N,
         calibration=calibration,
         held_out_users=["u7", "用户"],
+        verifier_ND=torch.randn(10, config.drift.encoder.dim),
     )
-    return whole if drift else replace(whole, drift=None, drift_known_N=None, calibration=None)
+    return whole if drift else replace(whole, drift=None, drift_known_N=None, calibration=None, verifier_ND=None)
 
 
 def manifest_of(name: str) -> Manifest:

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from driftline.config import DriftConfig
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
-from driftline.drift.evidence import FEATURES, weigh
+from driftline.drift.evidence import FEATURES, WITHOUT_VERIFIER, weigh
 from driftline.drift.reading import Reader
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import Recipe, Stream, Track, draw_steady, draw_streams
@@ -55,8 +55,8 @@ class LogOdds:
     """Weight of drifted positions among those it was fitted on: P(drift) is stated at this prior."""
 
     def log_odds(self, features_TF: FloatArray) -> FloatArray:
-        """Log odds of drift after each event."""
-        standard_TF = (features_TF - np.array(self.means)) / np.array(self.scales)
+        """Log odds of drift after each event, from the features (of all of ``FEATURES``) that it was fitted on."""
+        standard_TF = (features_TF[:, : len(self.features)] - np.array(self.means)) / np.array(self.scales)
         log_odds_T: FloatArray = standard_TF @ np.array(self.weights) + self.intercept
         return log_odds_T
 
@@ -90,7 +90,7 @@ class DriftCalibration(LogOdds):
             If it was written for other features than this version computes.
         """
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
-        if values.get("features") != FEATURES:
+        if values.get("features") not in (FEATURES, WITHOUT_VERIFIER):
             raise BundleError(
                 f"drift calibration is for features {values.get('features')}, this version has {FEATURES}: retrain"
             )
@@ -111,6 +111,7 @@ def calibrate(
     seed: int,
     pairs: int = PAIRS,
     steady_per_user: int = STEADY_PER_USER,
+    verifier_ND: NDArray[np.float32] | None = None,
 ) -> DriftCalibration:
     """Fit P(drift) and the thresholds.
 
@@ -128,13 +129,15 @@ def calibrate(
         Of a drifted and an undrifted stream, behind P(drift).
     steady_per_user
         Undrifted streams of every user, behind each threshold.
+    verifier_ND
+        The verifier's table; none of the users may have trained it either.
 
     Raises
     ------
     DataError
         If too few calibration users are long enough.
     """
-    reader = Reader(model, config.encoder.window_events)
+    reader = Reader(model, config.encoder.window_events, verifier_ND)
     users = {user: History(items) for user, items in histories.items()}
     rng = np.random.default_rng([seed, 1])
     rows: list[FloatArray] = []

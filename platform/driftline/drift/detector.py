@@ -93,12 +93,19 @@ class DriftDetector:
         Hazard, window, what counts as recent.
     judge
         Asked about every alarm; what it overrules is none.
+    verifier_ND
+        The verifier's table that the calibration saw; None if it saw none.
     """
 
     def __init__(
-        self, model: Recommender, calibration: DriftCalibration, config: DriftConfig, judge: Judge | None = None
+        self,
+        model: Recommender,
+        calibration: DriftCalibration,
+        config: DriftConfig,
+        judge: Judge | None = None,
+        verifier_ND: NDArray[np.float32] | None = None,
     ) -> None:
-        self.reader = Reader(model, config.encoder.window_events)
+        self.reader = Reader(model, config.encoder.window_events, verifier_ND)
         self.calibration = calibration
         self.config = config
         self.judge = judge
@@ -141,7 +148,8 @@ class DriftDetector:
         if not len(state.items_K):
             return DriftVerdict(0.0, None, False)
         log_posterior_K = restart_posterior(state.ratio_K[:, None], self.config.hazard)[:, 0]
-        features_F = weigh_now(log_posterior_K, self.reader.unit_ND[state.items_K], self.config)
+        vectors_KD, verifier_KD = self.reader.unit_ND[state.items_K], self.reader.verifier_ND[state.items_K]
+        features_F = weigh_now(log_posterior_K, vectors_KD, verifier_KD, self.config)
         p_drift = float(self.calibration.p_drift(features_F[None])[0])
         onset = recent_onset(log_posterior_K, self.config.recent_events)
         statistic = shiryaev_roberts(state.ratio_K[:, None])[0]
