@@ -20,7 +20,9 @@ def detector() -> DriftDetector:
     trained = [History(items) for items in users(80, seed=1).values()]
     verifier_ND = verifier_table(trained, ITEMS, CONFIG.encoder.dim, "N", seed=0, steps=40)
     calibration = calibrate(model, users(24, seed=2), CONFIG, seed=0, pairs=30, verifier_ND=verifier_ND)
-    assert calibration.weights[FEATURES.index("verifier split")] > 0
+    assert all(
+        order.weights[FEATURES.index("verifier split")] > 0 for order in (calibration.natural, calibration.shuffled)
+    )
     return DriftDetector(model, calibration, CONFIG, verifier_ND=verifier_ND)
 
 
@@ -156,7 +158,7 @@ def test_stream_auroc_of_far_splices(detector: DriftDetector) -> None:
         names,
         {user: History(items) for user, items in users(24, seed=4).items()},
         TasteDistance(np.eye(2)[np.arange(ITEMS) // ITEMS_PER_TASTE], np.ones(ITEMS, dtype=np.int64)),
-        detector.calibration.threshold_shuffled,
+        detector.calibration.shuffled,
         splices=60,
         seed=0,
     )

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import driftline
+from driftline.drift.calibration import DriftCalibration
 from driftline.errors import BundleError
 from driftline.registry.bundle import write_bundle
 from driftline.registry.contents import Contents
@@ -65,8 +66,9 @@ def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:
 def test_a_drift_part_of_before_the_verifier_works_without_it(model: Model, tmp_path: Path) -> None:
     calibration = model.contents.calibration
     assert calibration is not None
-    four = {name: getattr(calibration, name)[:4] for name in ("features", "means", "scales", "weights")}
-    replace(model.contents, calibration=replace(calibration, **four), verifier_ND=None).save(tmp_path)
+    four = {name: getattr(calibration.natural, name)[:4] for name in ("features", "means", "scales", "weights")}
+    natural = replace(calibration.natural, **four)
+    replace(model.contents, calibration=DriftCalibration(200, natural, natural), verifier_ND=None).save(tmp_path)
     assert "verifier_ND" not in load_file(tmp_path / "drift.safetensors")
     older = Model(Contents.load(tmp_path))
     # the flat calibration gives every history the same odds
