@@ -25,7 +25,7 @@ from driftline.catalog.text import compose
 from driftline.cli import run_job
 from driftline.columns import Events, Items
 from driftline.config import Config, parse_config
-from driftline.drift.calibration import DriftCalibration
+from driftline.drift.calibration import DriftCalibration, OrderCalibration
 from driftline.drift.evidence import FEATURES
 from driftline.evaluation.provenance import versions
 from driftline.events.synthetic import SyntheticLog, write_synthetic_log
@@ -107,15 +107,16 @@ def _contents(config: Config, catalog: Catalog, tables: CollaborativeTables, tas
     for model in (ranker, drift):
         model.items.start_from_popularity(counts_N)
     nothing = (0.0,) * len(FEATURES)
-    calibration = DriftCalibration(
-        FEATURES, means=nothing, scales=(1.0,) * len(FEATURES), weights=nothing, intercept=-4.0, prevalence=0.5,
-        arl_events=200, threshold_natural=1e9, threshold_shuffled=1e9,
-    )  # fmt: skip
+    never = OrderCalibration(
+        FEATURES, nothing, (1.0,) * len(FEATURES), nothing, intercept=-4.0, prevalence=0.5, threshold=1e9
+    )
+    calibration = DriftCalibration(200, never, never)
     return Contents(
         config=config, catalog=catalog, text_vectors_NT=vectors,
         text={f"tower.{name}": tensor for name, tensor in adapter_state(build_text_tower(config)).items()},
         ranker=adapter_state(ranker), known_N=counts_N > 0, tables=tables, gate=FusionGate(config.fusion.components),
         drift=adapter_state(drift), drift_known_N=counts_N > 0, calibration=calibration, held_out_users=[],
+        verifier_ND=torch.randn(len(counts_N), config.drift.encoder.dim),
     )  # fmt: skip
 
 

@@ -1,13 +1,15 @@
 """The parts of a bundle survive a write and a read."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import driftline
+from driftline.drift.calibration import DriftCalibration
 from driftline.errors import BundleError
 from driftline.registry.bundle import write_bundle
 from driftline.registry.contents import Contents
@@ -28,7 +30,7 @@ def test_every_part_comes_back_equal(model: Model, tmp_path: Path) -> None:
         one, other = getattr(before, name), getattr(after, name)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one), name
-    for name in ("text_vectors_NT", "known_N", "drift_known_N"):
+    for name in ("text_vectors_NT", "known_N", "drift_known_N", "verifier_ND"):
         assert torch.equal(getattr(before, name), getattr(after, name)), name
     one, other = before.tables.to_arrays(), after.tables.to_arrays()
     assert one.keys() == other.keys() == {"popularity_N", "ease_NN", "markov_NN", "co_occurrence_NN"}
@@ -59,6 +61,20 @@ def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:
     assert loaded.contents.tables.item_item == "item-knn"
     assert loaded.recommend(HISTORY).items == made.recommend(HISTORY).items
     assert loaded.score(HISTORY).equals(made.score(HISTORY))
+
+
+def test_a_drift_part_of_before_the_verifier_works_without_it(model: Model, tmp_path: Path) -> None:
+    calibration = model.contents.calibration
+    assert calibration is not None
+    four = {name: getattr(calibration.natural, name)[:4] for name in ("features", "means", "scales", "weights")}
+    natural = replace(calibration.natural, **four)
+    replace(model.contents, calibration=DriftCalibration(200, natural, natural), verifier_ND=None).save(tmp_path)
+    assert "verifier_ND" not in load_file(tmp_path / "drift.safetensors")
+    older = Model(Contents.load(tmp_path))
+    # the flat calibration gives every history the same odds
+    assert older.drift(HISTORY).p_drift == pytest.approx(model.drift(HISTORY).p_drift)
+    ((verdict, _),) = older.follow_drift([HISTORY], [None])
+    assert verdict.p_drift == pytest.approx(older.drift(HISTORY).p_drift)
 
 
 def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def build_judge(config: Config, answers: tuple[int, int], for_training: bool = F
     dtype = DTYPES[options.precision] if for_training else torch.float32
     four_bit = for_training and judge.adapter.kind == "qlora"
     checkpointing = for_training and options.gradient_checkpointing
-    backbone = add_adapter(load_backbone(base, judge.layers, checkpointing, dtype, four_bit), judge.adapter)
+    backbone = load_backbone(base, judge.layers, checkpointing, dtype, four_bit, "drift.judge")
+    backbone = add_adapter(backbone, judge.adapter, "drift.judge.adapter")
     head = load_head(base, backbone, dtype, "drift.judge.enabled", "set it to false")
     model = Verbaliser(backbone, head.weight[list(answers)])
     for parameter in model.parameters():
@@ -103,10 +104,12 @@ def _recommender(
 
 def _decoder(config: Config, encoder: EncoderConfig) -> torch.nn.Module:
     """The language model's own layers, with an adapter of their own, for item vectors in place of tokens."""
-    backbone = load_backbone(base_model(config), encoder.layers, config.training.deepspeed.gradient_checkpointing)
+    section = "encoder" if encoder is config.encoder else "drift.encoder"
+    checkpointing = config.training.deepspeed.gradient_checkpointing
+    backbone = load_backbone(base_model(config), encoder.layers, checkpointing, section=section)
     if is_encoder(backbone.config):
         raise ConfigError(
-            [f"`encoder.kind` = llm reads histories from left to right; `text.base` = {config.text.base} does not"]
+            [f"`{section}.kind` = llm reads histories from left to right; `text.base` = {config.text.base} does not"]
         )
     decoder = add_adapter(backbone, config.text.adapter)
     embedding: torch.nn.Module = decoder.get_input_embeddings()  # type: ignore[operator]

@@ -24,6 +24,7 @@ from driftline.models.recommender import Recommender
 
 Weights = dict[str, torch.Tensor]
 CATEGORY_SEPARATOR = "\x1f"
+VERIFIER = "verifier_ND"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Contents:
         Trained weights by parameter name; ``drift`` is None where drift is off.
     judge
         Trained weights of the LLM judge; None where there is none.
+    verifier_ND
+        float32: table of the verifier; None in bundles of before it.
     known_N, drift_known_N
         bool: items with training events of the ranking and of the drift model.
     held_out_users
@@ -57,6 +60,7 @@ class Contents:
     calibration: DriftCalibration | None
     held_out_users: list[str]
     judge: Weights | None = None
+    verifier_ND: torch.Tensor | None = None
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
@@ -92,7 +96,8 @@ class Contents:
         save_file(dict(self.gate.state_dict()), folder / "gate.safetensors")
         (folder / "users.json").write_text(json.dumps({"held_out": self.held_out_users}), encoding="utf-8")
         if self.drift is not None and self.drift_known_N is not None and self.calibration is not None:
-            save_file({**self.drift, "known_N": self.drift_known_N}, folder / "drift.safetensors")
+            verifier = {} if self.verifier_ND is None else {VERIFIER: self.verifier_ND}
+            save_file({**self.drift, "known_N": self.drift_known_N, **verifier}, folder / "drift.safetensors")
             (folder / "drift_calibration.json").write_text(self.calibration.to_json(), encoding="utf-8")
         if self.judge is not None:
             save_file(self.judge, folder / "judge.safetensors")
@@ -104,10 +109,10 @@ class Contents:
         ranker = load_file(folder / "ranker.safetensors")
         gate = FusionGate(config.fusion.components)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
-        drift, drift_known_N, calibration = None, None, None
+        drift, drift_known_N, calibration, verifier_ND = None, None, None, None
         if (folder / "drift.safetensors").is_file():
             drift = load_file(folder / "drift.safetensors")
-            drift_known_N = drift.pop("known_N")
+            drift_known_N, verifier_ND = drift.pop("known_N"), drift.pop(VERIFIER, None)
             calibration = DriftCalibration.from_json((folder / "drift_calibration.json").read_text(encoding="utf-8"))
         return cls(
             config=config,
@@ -123,6 +128,7 @@ class Contents:
             calibration=calibration,
             held_out_users=json.loads((folder / "users.json").read_text(encoding="utf-8"))["held_out"],
             judge=load_file(folder / "judge.safetensors") if (folder / "judge.safetensors").is_file() else None,
+            verifier_ND=verifier_ND,
         )
 
 

@@ -100,8 +100,9 @@ class Model:
         self.judge: Judge | None = None
         if contents.calibration is not None:
             self.judge = contents.build_judge()
+            verifier_ND = None if contents.verifier_ND is None else contents.verifier_ND.numpy()
             self.detector = DriftDetector(
-                contents.build_drift_model(), contents.calibration, self.config.drift, self.judge
+                contents.build_drift_model(), contents.calibration, self.config.drift, self.judge, verifier_ND
             )
 
     @property

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from driftline.config import Config
 from driftline.drift.calibration import DriftCalibration, calibrate
+from driftline.drift.streams import Track
+from driftline.drift.verifier import verifier_table
 from driftline.evaluation.metrics import METRICS, mid_ranks
 from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
@@ -74,7 +76,7 @@ def assemble(
     )
     model = Model(contents)
     if config.drift.enabled:
-        tell("calibrating P(drift) and the alarm threshold on calibration users")
+        tell("training the verifier; calibrating P(drift) and the alarm threshold on calibration users")
         model = model.with_contents(**_drift_parts(config, dataset, snapshot, model.contents))
     tell("fitting the fusion gate on validation targets")
     metrics = _fit_gate(config, dataset, model)
@@ -95,17 +97,28 @@ def assemble(
 
 
 def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents: Contents) -> dict[str, object]:
-    """Weights, known items and calibration of the drift part."""
+    """Weights, known items, verifier and calibration of the drift part."""
     events = dataset.split.fit
     fitted = list(dataset.histories(events, dataset.users_of("train")).values())
     known_N = torch.from_numpy(popularity([history.items for history in fitted], len(dataset.catalog.ids)) > 0)
     model = build_drift_model(config, contents.text_vectors_NT, known_N)
     load_adapter_state(model, snapshot.done["drift"])
+    track: Track = "N" if config.drift.event_order == "natural" else "X"
+    verifier_ND = verifier_table(fitted, len(known_N), config.drift.encoder.dim, track, config.seed)
     held_back = dataset.histories(events, dataset.users_of("calibration"))
     calibration: DriftCalibration = calibrate(
-        model.eval(), {user: history.items for user, history in held_back.items()}, config.drift, config.seed
+        model.eval(),
+        {user: history.items for user, history in held_back.items()},
+        config.drift,
+        config.seed,
+        verifier_ND=verifier_ND,
     )
-    return {"drift": snapshot.done["drift"], "drift_known_N": known_N, "calibration": calibration}
+    return {
+        "drift": snapshot.done["drift"],
+        "drift_known_N": known_N,
+        "calibration": calibration,
+        "verifier_ND": torch.from_numpy(verifier_ND),
+    }
 
 
 def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float]:

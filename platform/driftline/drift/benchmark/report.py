@@ -4,7 +4,7 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,27 @@ STYLE = (
 )
 
 
+@dataclass(frozen=True)
+class Report:
+    """What the written report says."""
+
+    bars: list[Bar]
+    figures: Mapping[str, Any]
+    """By track."""
+
+    def of_the_judge(self) -> list[str]:
+        """A line for every track that a judge was asked about."""
+        judged = {track: found["judge"] for track, found in self.figures.items() if "judge" in found}
+        return [f"track {track}: " + " ".join(in_words(found)) for track, found in judged.items()]
+
+
 def write_report(
     trials: Mapping[str, Sequence[Trial]],
     replays: Mapping[str, Sequence[Trial]],
     folder: Path,
     source: Mapping[str, Any],
     opinions: Mapping[str, Sequence[Trial]] | None = None,
-) -> list[Bar]:
+) -> Report:
     """Write every file of the report.
 
     Parameters
@@ -65,7 +79,7 @@ def write_report(
     )
     sections = [_section(track, figures[track], trials[track], folder) for track in trials]
     (folder / "report.html").write_text(_page(reached, sections, source), encoding="utf-8")
-    return reached
+    return Report(reached, figures)
 
 
 def bar_table(reached: Sequence[Bar]) -> Table:
