@@ -54,7 +54,7 @@ def main(
     model = driftline.load(bundle)
     results, notes = [], []
     for name in protocols(protocol or [model.config.protocol], model.config, console):
-        for result in measure(bundle, name, console, workers):
+        for result in measure(bundle, model, name, console, workers):
             results.append(result)
             notes.append(note(name, model.config))
             for sheet in sheets(result, notes[-1]):

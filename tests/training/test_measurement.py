@@ -12,6 +12,7 @@ from driftline.errors import ConfigError
 from driftline.evaluation import protocols as evaluator
 from driftline.evaluation.protocols import ProtocolResult
 from driftline.registry.bundle import write_bundle
+from driftline.registry.model import load
 from driftline.training.measurement import measure, protocols
 from driftline.training.sibling import for_protocol
 from tests.registry.parts import ITEMS, config_of, contents_of, manifest_of
@@ -41,8 +42,8 @@ def test_processes_that_share_the_targets_find_the_same_figures(
     bundle: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five tables of four targets: a batch each, and with two targets at a time ten, in whatever process."""
-    alone = measure(bundle, "cold-user", quiet())
-    shared = measure(bundle, "cold-user", quiet(), workers=2)
+    alone = measure(bundle, load(bundle), "cold-user", quiet())
+    shared = measure(bundle, load(bundle), "cold-user", quiet(), workers=2)
     assert [result.targets for result in alone] == [4] * 5
     for one, other in zip(alone, shared, strict=True):
         assert isinstance(one, ProtocolResult)
@@ -52,7 +53,7 @@ def test_processes_that_share_the_targets_find_the_same_figures(
     names = [model.model for model in alone[0].models]
     assert names == ["popularity", "ease-recency", "markov", "driftline neural", "driftline"]
     monkeypatch.setattr(evaluator, "BATCH_TARGETS", 3)
-    halves = measure(bundle, "cold-user", quiet())
+    halves = measure(bundle, load(bundle), "cold-user", quiet())
     for one, other in zip(alone, halves, strict=True):
         pd.testing.assert_frame_equal(one.rows, other.rows)
 
@@ -77,8 +78,6 @@ def test_a_protocol_that_cannot_be_measured_is_named_with_those_that_can(bundle:
 
 
 def test_no_sibling_is_trained_of_what_cannot_be_split(bundle: Path) -> None:
-    from driftline.registry.model import load
-
     model = load(bundle)
     model.config = streamed(model.config, rating=0.1)
     with pytest.raises(ConfigError, match="data.ingest=ray-data splits by user and so needs protocol=leave-one-out"):

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from driftline.evaluation.bootstrap import Interval
 from driftline.evaluation.metrics import METRICS
-from driftline.evaluation.protocols import MEASURED, ModelResult, ProtocolResult, Stratum
+from driftline.evaluation.protocols import MEASURED, ProtocolResult, Stratum
 from driftline.evaluation.ratings import ERRORS, RatingResult
 
 FOOTNOTE = (
     "Order: (timestamp, position in the file), stable. Candidates: the whole catalogue minus the history; ties get the "
-    "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users. "
-    "cov. = coverage@10, nov. = novelty in bits, Gini = popularity bias (0 = all items equally often)."
+    "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
 )
 RATING_FOOTNOTE = (
     "Order: (timestamp, position in the file), stable; each user's last tenth tests, the tenth before validates; no "
@@ -28,9 +28,10 @@ STRATA = {
 
 
 def sheets(result: ProtocolResult | RatingResult, note: str = "") -> Iterator[Table]:
-    """Everything about a protocol, one after another: figures, strata, and the paired comparison."""
+    """Everything about a protocol, one after another: figures, strata, and the paired comparison; 80 columns wide."""
     yield table(result, note)
     if isinstance(result, ProtocolResult):
+        yield _beyond_table(result)
         for title in STRATA:
             found = strata(result, title)
             if max(map(len, found.values())) > 1:
@@ -46,7 +47,7 @@ def table(result: ProtocolResult | RatingResult, note: str = "") -> Table:
     sheet = Table(title=f"{result.protocol}: {result.targets:,} targets", caption=caption)
     sheet.add_column("model", no_wrap=True)
     metrics = list(METRICS if ranked else ERRORS)
-    for name in [*metrics, *(("cov.", "nov.", "Gini") if ranked else ())]:
+    for name in metrics:
         sheet.add_column(name, justify="right", no_wrap=True)
     best = {m: (max if ranked else min)(model.metrics[m].mean for model in result.models) for m in metrics}
     for model in result.models:
@@ -55,10 +56,16 @@ def table(result: ProtocolResult | RatingResult, note: str = "") -> Table:
             interval = model.metrics[metric]
             text = f"{short(interval.mean)} {short(interval.low)}-{short(interval.high)}"
             cells.append(f"[bold]{text}[/bold]" if interval.mean == best[metric] else text)
-        if isinstance(model, ModelResult):
-            beyond = model.beyond
-            cells += [short(beyond["coverage@10"], 2), f"{beyond['novelty']:.1f}", short(beyond["gini"], 2)]
         sheet.add_row(model.model, *cells)
+    return sheet
+
+
+def _beyond_table(result: ProtocolResult) -> Table:
+    sheet = _slim("What the lists hold")
+    for name in ("coverage@10", "novelty, bits", "Gini (0 = all items equally often)"):
+        sheet.add_column(name, justify="right")
+    for model in result.models:
+        sheet.add_row(model.model, *(f"{figure:.3f}" for figure in model.beyond.values()))
     return sheet
 
 
@@ -68,8 +75,7 @@ def strata(result: ProtocolResult, title: str) -> dict[str, dict[str, Stratum]]:
 
 
 def _strata_table(title: str, found: Mapping[str, Mapping[str, Stratum]]) -> Table:
-    sheet = Table(title=f"NDCG@10 by {title}")
-    sheet.add_column("model", no_wrap=True)
+    sheet = _slim(f"NDCG@10 by {title}")
     labels = next(iter(found.values()))
     for label in labels:
         sheet.add_column(label, justify="right", no_wrap=True)
@@ -80,18 +86,27 @@ def _strata_table(title: str, found: Mapping[str, Mapping[str, Stratum]]) -> Tab
 
 
 def _paired_table(differences: Mapping[str, Mapping[str, Interval]]) -> Table:
-    sheet = Table(title=f"{MEASURED} minus each baseline, paired by target")
-    sheet.add_column("baseline", no_wrap=True)
+    sheet = _slim(f"{MEASURED} minus each baseline, paired by target")
     for metric in next(iter(differences.values())):
         sheet.add_column(metric, justify="right", no_wrap=True)
     for name, by_metric in differences.items():
-        sheet.add_row(name, *(f"{i.mean:+.3f} {i.low:+.3f} to {i.high:+.3f}" for i in by_metric.values()))
+        cells = (
+            [f"{figure:+.3f}".replace("0.", ".", 1) for figure in (i.mean, i.low, i.high)] for i in by_metric.values()
+        )
+        sheet.add_row(name, *(f"{mean} [{low} {high}]" for mean, low, high in cells))
     return sheet
 
 
-def short(figure: float, decimals: int = 3) -> str:
-    """Without a leading zero, so that the table fits 80 columns."""
-    return f"{figure:.{decimals}f}".removeprefix("0")
+def _slim(title: str) -> Table:
+    """A table without lines between its columns, the first of which is the model's."""
+    sheet = Table(title=title, box=SIMPLE, padding=0)
+    sheet.add_column("", no_wrap=True)
+    return sheet
+
+
+def short(figure: float) -> str:
+    """Three decimals without a leading zero, so that the table fits 80 columns."""
+    return f"{figure:.3f}".removeprefix("0")
 
 
 def as_json(result: ProtocolResult | RatingResult) -> dict[str, Any]:

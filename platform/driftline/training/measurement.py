@@ -93,11 +93,13 @@ def bench(bundle: Path, protocol: Measured) -> Bench:
     return Bench(load(bundle), protocol)
 
 
-def measure(bundle: Path, protocol: Measured, console: Console, workers: int = 1) -> list[Result]:
+def measure(bundle: Path, model: Model, protocol: Measured, console: Console, workers: int = 1) -> list[Result]:
     """Every table of a protocol for a bundle, or for its sibling where the bundle was trained under another one.
 
     Parameters
     ----------
+    model
+        What is in ``bundle``.
     workers
         Ray tasks at once; 1 = everything in this process. A cluster's nodes must see the storage of the bundle.
 
@@ -106,10 +108,9 @@ def measure(bundle: Path, protocol: Measured, console: Console, workers: int = 1
     ConfigError
         If the bundle's configuration cannot be trained under this protocol.
     """
-    with working(console, f"opening {bundle}"):
-        model = load(bundle)
     place = for_protocol(bundle, model, TRAINED_UNDER[protocol], console)
-    opened = bench(place, protocol)
+    with working(console, f"opening {place}"):
+        opened = bench(place, protocol)
     if protocol == "rating":
         return [opened.rate(console)]
     with working(console, "reading the data and fitting the baselines"):
