@@ -48,6 +48,11 @@ class Interests:
         self._keep(keys, vectors)
         return torch.stack([vectors[key] for key in keys])
 
+    def forget(self) -> None:
+        """Compute every history anew: what is kept depends, in the last digits, on what was computed beside it."""
+        with self._lock:
+            self._kept.clear()
+
     @torch.inference_mode()
     def _encode(self, histories: Sequence[History]) -> list[Tensor]:
         interests_BD = self._ranker.last_interests(collate(histories), self._table_ND)

@@ -22,10 +22,10 @@ from driftline.events.log import event_log
 from driftline.events.readers import read_events
 from driftline.events.sample import sample_events
 from driftline.events.splits import (
+    SPLITS,
     Split,
     Targets,
     leave_one_out,
-    temporal_successive,
     user_part,
     without_users,
 )
@@ -107,16 +107,21 @@ class Dataset:
 
     def target_history(self, targets: Targets, number: int) -> History:
         """What is known before a target is ranked."""
-        return History(self.indices(targets.history(number)), targets.history_times(number))
+        user = str(targets.user_ids[number])
+        return History(self.indices(targets.history(number)), targets.history_times(number), user=user)
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """External item ids as catalogue indices; every id of the log is in the catalogue."""
         return np.fromiter((self.catalog.index[item] for item in item_ids), dtype=np.int64)
 
-    def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
+    @cached_property
+    def value_range(self) -> tuple[float, float]:
+        """Lowest and highest explicit value of the log; NaN where there is none."""
         known = self.events[Events.VALUE]
-        low, high = (known.min(), known.max()) if self.ingested is None else self.ingested.value_range
-        return scaled(events[Events.VALUE].to_numpy(dtype=np.float64), low, high)
+        return (known.min(), known.max()) if self.ingested is None else self.ingested.value_range
+
+    def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
+        return scaled(events[Events.VALUE].to_numpy(dtype=np.float64), *self.value_range)
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -143,7 +148,7 @@ def load_dataset(config: Config) -> Dataset:
         )
     log = event_log(read.events)
     catalog, rejected_items = _catalog(config, files, log.events[Events.ITEM])
-    split = leave_one_out(log.events) if config.protocol == "leave-one-out" else temporal_successive(log.events)
+    split = SPLITS[config.protocol](log.events)
     report = {
         "rows": total,
         "rejected": len(read.rejected),

@@ -1,6 +1,5 @@
 """What a benchmark leaves: benchmark.json, streams.parquet, report.html with its figures."""
 
-import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,8 @@ from driftline.drift.benchmark.resampling import Estimate, Resamples, plain
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
 from driftline.drift.classification import WITHIN_EVENTS
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
-
-STYLE = (
-    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:75em} table{border-collapse:collapse}"
-    "td,th{border:1px solid #ccc;padding:.2em .5em;text-align:right} td:first-child,th:first-child{text-align:left}"
-    "img{max-width:100%} .missed{background:#fdd}"
-)
+from driftline.evaluation.page import STYLE, image
+from driftline.evaluation.page import table as _table
 
 
 @dataclass(frozen=True)
@@ -252,12 +247,5 @@ that are neither trained on nor tested on.</p>
 """
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
 def _image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>\n'
+    return image(path.read_bytes(), path.stem)
