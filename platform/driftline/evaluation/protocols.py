@@ -22,6 +22,8 @@ from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset
 
 BATCH_TARGETS = 256
+SCORES_AT_ONCE = 2**24
+"""Scores of a batch, at most; one target of a larger catalogue is ranked all the same."""
 TOP_K = 10
 LENGTH_BINS = {"0": (0, 0), "1-3": (1, 3), "4-10": (4, 10), "11-50": (11, 50), ">50": (51, 10**9)}
 
@@ -103,8 +105,9 @@ def evaluate(
     ranks = {name: np.empty(len(targets)) for name in models}
     depth = min(TOP_K, len(popularity_N))
     top = {name: np.empty((len(targets), depth), dtype=np.int64) for name in models}
-    for start in range(0, len(targets), BATCH_TARGETS):
-        rows = np.arange(start, min(start + BATCH_TARGETS, len(targets)))
+    batch = min(BATCH_TARGETS, max(1, SCORES_AT_ONCE // len(popularity_N)))
+    for start in range(0, len(targets), batch):
+        rows = np.arange(start, min(start + batch, len(targets)))
         histories = [dataset.target_history(targets, int(row)) for row in rows]
         excluded = _excluded(histories, len(popularity_N), dataset.catalog.repeat_consumption)
         for name, score in models.items():
