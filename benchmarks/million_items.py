@@ -33,7 +33,7 @@ from driftline.sequences.batches import History
 
 RESULTS = Path(__file__).resolve().parent / "results" / "million-items.json"
 HISTORY, K, HISTORIES, AT_ONCE, SEED = 50, 100, 256, 128, 7
-PROBES = (1, 4, 16, 64)
+PROBES = (4, 16, 64, 256)
 STEADY = DriftVerdict(0.1, None, False)
 
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftline.config import EncoderConfig, HeadsConfig
+from driftline.config import EncoderConfig, HeadsConfig, TrainingConfig
+from driftline.models.adapters import adapter_state
 from driftline.models.item_sample import sample_items
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
 from driftline.models.recommender import Recommender
 from driftline.models.user_encoder import UserEncoder
 from driftline.sequences.batches import Batch, History, collate
+from driftline.training.deepspeed_config import deepspeed_dict, initialize
 from tests.training.ranks import run_ranks
 
 
@@ -22,7 +24,7 @@ def batch_of(*histories: list[int]) -> Batch:
     return collate([History(np.array(items, dtype=np.int64)) for items in histories])
 
 
-def recommender(**options: float) -> Recommender:
+def recommender(**options: float | str) -> Recommender:
     torch.manual_seed(0)
     config = EncoderConfig.model_validate(
         {"kind": "gru", "dim": 8, "layers": 1, "dropout": 0.0, "id_dropout": 0.0, "full_softmax_up_to": 1, **options}
@@ -83,10 +85,48 @@ def _shared(rank: int, world_size: int, folder: Path) -> None:
     assert sample.items_M[sample.batch.items_BL].tolist() == [own]
 
 
+CASES = [(0, "fp32"), (2, "fp32"), (2, "bf16"), (3, "fp32")]
+
+
+def _trained(rank: int, folder: Path, zero_stage: int, precision: str) -> None:
+    """Every option of the ranking stage in a DeepSpeed engine."""
+    options = {
+        "kind": "transformer",
+        "sampled_items": 3,
+        "tied_output": False,
+        "event_types": True,
+        "item_dropout": 0.1,
+    }
+    model = recommender(**options, adversarial=0.0 if zero_stage == 3 else 0.1)
+    config = TrainingConfig.model_validate(
+        {"warmup_steps": 1, "deepspeed": {"zero_stage": zero_stage, "precision": precision}}
+    )
+    engine = initialize(model, deepspeed_dict(config, 1e-2, 100, 2, world_size=2))
+    torch.manual_seed(rank)
+    losses = []
+    for _ in range(30):
+        loss = engine([batch_of([1, 2, 3, 4], [1, 2, 3]), batch_of([2, 3, 4])][rank]).total
+        engine.backward(loss)
+        engine.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), (zero_stage, precision, losses)
+    torch.save(adapter_state(engine.module), folder / f"{zero_stage}-{precision}-{rank}.pt")
+
+
+def _on_two_ranks(rank: int, world_size: int, folder: Path) -> None:
+    _shared(rank, world_size, folder)
+    for zero_stage, precision in CASES:
+        _trained(rank, folder, zero_stage, precision)
+
+
 @pytest.mark.slow
-def test_ranks_share_their_batches_items(tmp_path: Path) -> None:
+def test_ranks_share_their_batches_items_and_keep_the_same_weights(tmp_path: Path) -> None:
     """Three events and one: each of the four is in both samples, and is missed with 9/10 (9/10)^4."""
-    run_ranks(2, _shared, tmp_path)
+    run_ranks(2, _on_two_ranks, tmp_path)
+    for zero_stage, precision in CASES:
+        one, other = (torch.load(tmp_path / f"{zero_stage}-{precision}-{rank}.pt") for rank in range(2))
+        assert one.keys() == other.keys() >= {"as_input.weight", "encoder.event_type.weight", "items.residual_ND"}
+        assert all(torch.equal(one[name], other[name]) for name in one)
     for rank in range(2):
         saved: tuple[Tensor, Tensor] = torch.load(tmp_path / f"{rank}.pt")
         assert {0, 1, 2, 7} <= set(saved[0].tolist())

@@ -36,7 +36,8 @@ def next_item_loss(
     logits_BLN = interests_BSD[:, :-1] @ table_ND.T + bias_N
     if log_stands_for_N is not None:
         own_BL1 = logits_BLN.gather(-1, batch.items_BL.unsqueeze(-1))
-        logits_BLN = (logits_BLN + log_stands_for_N).scatter(-1, batch.items_BL.unsqueeze(-1), own_BL1)
+        logits_BLN = logits_BLN + log_stands_for_N  # float32, whatever the weights are
+        logits_BLN = logits_BLN.scatter(-1, batch.items_BL.unsqueeze(-1), own_BL1.to(logits_BLN.dtype))
     if mask_seen:
         logits_BLN = logits_BLN.masked_fill(seen_before(batch, table_ND.shape[0]), -torch.inf)
     log_p_BL = functional.log_softmax(logits_BLN, dim=-1).gather(-1, batch.items_BL.unsqueeze(-1)).squeeze(-1)

@@ -120,7 +120,8 @@ class Recommender(nn.Module):
         """
         (gradient_BLD,) = torch.autograd.grad(loss, events_BLD, retain_graph=True)
         length_B11 = events_BLD.detach().norm(dim=(1, 2), keepdim=True) * self.encoder.config.adversarial
-        return length_B11 * gradient_BLD / gradient_BLD.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        step_BLD: Tensor = length_B11 * gradient_BLD / gradient_BLD.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        return step_BLD
 
     @torch.no_grad()
     def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:

@@ -33,9 +33,9 @@ class UserEncoder(nn.Module):
         self.start_D = nn.Parameter(torch.randn(config.dim) * 0.02)
         self.gap = nn.Embedding(GAP_BUCKETS, config.dim)
         nn.init.zeros_(self.gap.weight)
-        self.type = nn.Embedding(NUM_TYPES, config.dim) if config.event_types else None
-        if self.type is not None:
-            nn.init.zeros_(self.type.weight)
+        self.event_type = nn.Embedding(NUM_TYPES, config.dim) if config.event_types else None
+        if self.event_type is not None:
+            nn.init.zeros_(self.event_type.weight)
         self.input_dropout = nn.Dropout(config.dropout)
         self.body = _build_body(config, decoder)
         self.norm = nn.LayerNorm(config.dim)
@@ -71,9 +71,9 @@ class UserEncoder(nn.Module):
         if gaps_BL is None:  # looked up all the same: every rank must have a gradient for every parameter
             gaps_BL = torch.full_like(mask_BL, UNKNOWN_GAP, dtype=torch.long)
         events_BLD = events_BLD + self.gap(gaps_BL)
-        if self.type is not None:
+        if self.event_type is not None:
             types_BL = torch.full_like(mask_BL, UNKNOWN_TYPE, dtype=torch.long) if types_BL is None else types_BL
-            events_BLD = events_BLD + self.type(types_BL)
+            events_BLD = events_BLD + self.event_type(types_BL)
         start_B1D = self.start_D.expand(events_BLD.shape[0], 1, -1)
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)

@@ -65,7 +65,10 @@ def exact_top_k(interests_BD: Tensor, table_ND: Tensor, bias_N: Tensor, k: int, 
 class FaissIndex:
     """An inverted file over the item vectors (IVF-Flat, Johnson et al. 2019): a search reads the nearest cells alone.
 
-    The bias is one more coordinate, which every interest vector meets with 1. The vectors are held a second time.
+    The bias is one more coordinate, which every interest meets with 1. An interest vector leaves a layer norm and so is
+    about sqrt(D) long: items are held that much longer and interests shorter, or cells would split items by their bias
+    first. A last coordinate makes all items equally long, so that the highest score is the least distance (Bachrach et
+    al. 2014), which k-means can make cells for. The vectors are held a second time.
 
     Parameters
     ----------
@@ -87,28 +90,33 @@ class FaissIndex:
             import faiss
         except ImportError:
             raise ConfigError(["an approximate index needs faiss: pip install 'driftline[faiss]'"]) from None
-        vectors_NE = torch.cat([table_ND, bias_N.unsqueeze(1)], dim=1).detach().contiguous().numpy()
-        cells = cells or max(1, round(len(vectors_NE) ** 0.5))
-        self._index: Any = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(vectors_NE.shape[1]), vectors_NE.shape[1], cells, faiss.METRIC_INNER_PRODUCT
-        )
+        self._table_ND, self._bias_N, self.probes = table_ND.detach(), bias_N.detach(), probes
+        self._length = table_ND.shape[1] ** 0.5
+        vectors_NE = torch.cat([self._table_ND * self._length, self._bias_N.unsqueeze(1)], dim=1)
+        squared_N = vectors_NE.square().sum(dim=1)
+        missing_N1 = (squared_N.max() - squared_N).sqrt().unsqueeze(1)
+        vectors = torch.cat([vectors_NE, missing_N1], dim=1).contiguous().numpy()
+        cells = cells or max(1, round(len(vectors) ** 0.5))
+        width = vectors.shape[1]
+        self._index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells, faiss.METRIC_L2)
         self._index.cp.max_points_per_centroid = READ_PER_CELL
         self._index.cp.niter = ROUNDS
-        self._index.train(vectors_NE)
-        self._index.add(vectors_NE)
-        self.probes = probes
+        self._index.train(vectors)
+        self._index.add(vectors)
 
     def top_k(self, interests_BD: Tensor, k: int, seen: Items | None = None) -> Found:
         """As :func:`exact_top_k`, of the items in the cells that were read."""
-        import faiss
-
-        queries_BE = torch.cat([interests_BD, torch.ones(len(interests_BD), 1)], dim=1).numpy()
+        one_B1 = torch.ones(len(interests_BD), 1)
+        queries = torch.cat([interests_BD.detach() / self._length, one_B1, 0 * one_B1], dim=1).numpy()
         more = max((len(items) for items in seen or ()), default=0)
-        parameters = faiss.SearchParametersIVF(nprobe=self.probes)
-        scores, items = self._index.search(queries_BE, k + more, params=parameters)
+        self._index.nprobe = self.probes
+        _, items = self._index.search(queries, k + more)
         closed = items < 0
         for row, own in enumerate(seen or ()):
             closed[row] |= np.isin(items[row], own)
-        order = np.argsort(closed, axis=1, kind="stable")[:, :k]  # what is open keeps its order and comes first
-        closed, items, scores = (np.take_along_axis(given, order, axis=1) for given in (closed, items, scores))
-        return Found(np.where(closed, -1, items), np.where(closed, np.float32(-np.inf), scores))
+        found = torch.from_numpy(np.where(closed, 0, items))
+        scores = torch.einsum("bd,bkd->bk", interests_BD.detach(), self._table_ND[found]) + self._bias_N[found]
+        scores.masked_fill_(torch.from_numpy(closed), -torch.inf)
+        best_BK, chosen_BK = scores.topk(k, dim=1)
+        items_BK = found.gather(1, chosen_BK).masked_fill(best_BK == -torch.inf, -1)
+        return Found(items_BK.numpy(), best_BK.numpy())

@@ -44,8 +44,8 @@ class History:
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""
         order = rng.permutation(len(self.items))
-        values, types = (None if column is None else column[order] for column in (self.values, self.types))
-        return History(self.items[order], None, values, self.user, types)
+        values = None if self.values is None else self.values[order]
+        return History(self.items[order], None, values, self.user, None if self.types is None else self.types[order])
 
 
 @dataclass(frozen=True)
