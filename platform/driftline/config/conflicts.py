@@ -83,6 +83,11 @@ def _deepspeed(config: Config) -> Iterator[str]:
         )
     if "nvme" in (options.offload_optimizer, options.offload_parameters) and options.nvme_path is None:
         yield "training.deepspeed.nvme_path is missing: offloading to nvme needs a folder on a fast local disk"
+    if config.training.average and stage == 3:
+        yield (
+            f"training.average={config.training.average} needs whole weights on every worker: set "
+            "training.deepspeed.zero_stage to 0, 1 or 2 (it is 3), or leave training.average at 0"
+        )
     if not use_gpu and {options.offload_optimizer, options.offload_parameters} != {"none"}:
         yield (
             "training.deepspeed.offload_optimizer and offload_parameters: without a GPU there is nothing to offload "

@@ -65,6 +65,9 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(20, ge=1)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """After warm-up: keep the rate, let it fall in a line to 0, or along a cosine to 2 % at the last epoch."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Ranking encoder: validate and keep a running average of the weights at the ends of epochs, which keeps this share
+    of itself (about the last 1 / (1 - average) epochs; after Polyak & Juditsky 1992). 0 = the weights as they are."""
     validate_every_epochs: int = Field(5, ge=1)
     patience: int = Field(6, ge=1)
     """Validations without a better log-likelihood before training stops."""

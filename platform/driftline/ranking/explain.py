@@ -48,6 +48,8 @@ class Reading:
         What the fusion gate saw.
     seen
         Item indices that were masked.
+    times_n
+        When the events happened, in seconds; ``None`` = unknown.
     """
 
     items_n: NDArray[np.int64]
@@ -55,6 +57,11 @@ class Reading:
     weight_recent: float
     p_drift: float
     seen: NDArray[np.int64]
+    times_n: NDArray[np.float64] | None = None
+
+    def history(self, kept_n: NDArray[np.bool_]) -> History:
+        """What is left of it when only these events are kept."""
+        return History(self.items_n[kept_n], None if self.times_n is None else self.times_n[kept_n])
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class SubsetScores:
 
     def _log_p(self, kept_Sn: NDArray[np.bool_]) -> NDArray[np.float32]:
         log_p = self._scorer.log_probabilities(
-            [History(self._reading.items_n[kept_n]) for kept_n in kept_Sn],
+            [self._reading.history(kept_n) for kept_n in kept_Sn],
             [self._reading.seen] * len(kept_Sn),
             np.full(len(kept_Sn), self._reading.p_drift),
             self._new_vectors_MT,

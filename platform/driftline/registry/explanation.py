@@ -98,8 +98,10 @@ def explain(model: "Model", request: RankRequest, items: Sequence[str], policy: 
 def _reading(model: "Model", request: RankRequest, positions: Sequence[int], policy: Policy) -> Reading:
     items_n = np.array([model.catalog.index[request.history[p]] for p in positions], dtype=np.int64)
     change = request.drift.change_point if request.drift else None
+    times_s = request.times_s
     return Reading(
         items_n=items_n,
+        times_n=None if times_s is None else np.array([times_s[p] for p in positions], dtype=np.float64),
         recent_from=int(np.searchsorted(positions, change)) if change is not None else 0,
         weight_recent=policy.weight_recent if change is not None else 0.0,
         p_drift=request.drift.p_drift if request.drift else 0.0,

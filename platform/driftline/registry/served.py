@@ -25,18 +25,22 @@ def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, Scor
 
     def served(histories: Sequence[History]) -> NDArray[np.float32]:
         asked = [[model.item_ids[i] for i in history.items] for history in histories]
+        times = [None if history.times_s is None else history.times_s.tolist() for history in histories]
         if model.detector is None:
-            return model.log_probabilities([RankRequest(items) for items in asked])
+            return model.log_probabilities([RankRequest(i, times_s=t) for i, t in zip(asked, times, strict=True)])
         stops = [len(items) - len(items) % drift_every_events for items in asked]
         keys = [history.items[:stop].tobytes() for history, stop in zip(histories, stops, strict=True)]
         new = {key: row for row, key in enumerate(keys) if key not in reports}
         scanned = model.drift_batch([asked[row][: stops[row]] for row in new.values()])
         reports.update(zip(new, scanned, strict=True))
-        requests = [RankRequest(items, drift=reports[key]) for items, key in zip(asked, keys, strict=True)]
+        requests = [
+            RankRequest(items, drift=reports[key], times_s=times_s)
+            for items, key, times_s in zip(asked, keys, times, strict=True)
+        ]
         return model.log_probabilities(requests)
 
     def neural(histories: Sequence[History]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = model.scorer.neural([History(h.items) for h in histories]).numpy()
+        scores: NDArray[np.float32] = model.scorer.neural(histories).numpy()
         return scores
 
     return {"driftline neural": neural, "driftline": served}

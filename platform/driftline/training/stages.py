@@ -133,6 +133,7 @@ class Stages:
             epochs=config.training.epochs,
             learning_rate=config.training.learning_rate,
             batch_size=config.training.batch_users,
+            average=config.training.average,
         )
         self._fit(stage)
 

@@ -80,6 +80,7 @@ def add(app: FastAPI, backends: Backends) -> None:
             question,
             catalogue_version=view.catalogue_version,
             history=view.item_ids,
+            times_s=view.times_s,
             drift=view.drift,
             drift_bundle=view.drift_bundle,
         )
