@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 import driftline
 from driftline.drift.calibration import DriftCalibration
 from driftline.errors import BundleError
+from driftline.models.adapters import adapter_state
+from driftline.models.build import build_ranker
 from driftline.registry.bundle import write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
@@ -86,3 +88,19 @@ def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:
     assert answer.policy.reason == "drift detection is off: the whole history is read"
     with pytest.raises(BundleError, match="drift.enabled=false"):
         loaded.drift(HISTORY)
+
+
+def test_a_bundle_with_vectors_of_other_modalities(base: Path, tmp_path: Path) -> None:
+    contents = contents_of(config_of(base, tmp_path))
+    torch.manual_seed(0)
+    images = torch.randn(10, 3)
+    ranker = build_ranker(contents.config, contents.text_vectors_NT, contents.known_N, images)
+    torch.nn.init.normal_(ranker.items.project.weight)
+    seen = replace(contents, ranker=adapter_state(ranker), item_vectors_NV=images)
+    seen.save(tmp_path)
+    made, loaded = Model(seen), Model(Contents.load(tmp_path))
+    assert loaded.score(HISTORY).equals(made.score(HISTORY))
+    blind = Model(replace(seen, item_vectors_NV=torch.zeros(10, 3)))
+    assert not blind.score(HISTORY).equals(made.score(HISTORY))
+    new = {"new": "Crooked Prairie (1955)."}
+    assert "new" in {item.item_id for item in loaded.recommend(HISTORY, k=11, new_items=new).items}

@@ -57,6 +57,9 @@ class TrainingConfig(Section):
     """Upper bound for the ranking encoder; early stopping may end before."""
     batch_users: int = Field(16, ge=1)
     """Sequences per worker and step."""
+    crops: Literal["window", "anywhere"] = "window"
+    """What of a history an epoch of the ranking stage reads: ``window_events`` in a row, so that only longer histories
+    are cropped; or what follows from a random place on, so that short contexts are trained on as well."""
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(20, ge=1)

@@ -58,6 +58,10 @@ class Targets:
         return self.log[Events.TIME].to_numpy(dtype=np.float64)
 
     @cached_property
+    def _types(self) -> Strings:
+        return self.log[Events.TYPE].to_numpy(dtype=object)
+
+    @cached_property
     def user_ids(self) -> Strings:
         """[T] user of each target."""
         return self.log[Events.USER].to_numpy(dtype=object)[self.rows]
@@ -89,6 +93,10 @@ class Targets:
     def history_times(self, target: int) -> npt.NDArray[np.float64]:
         """Seconds since the epoch of the events before a target."""
         return self._times[self.starts[target] : self.rows[target]]
+
+    def history_types(self, target: int) -> Strings:
+        """Types of the events before a target."""
+        return self._types[self.starts[target] : self.rows[target]]
 
     def of(self, selected: npt.NDArray[np.bool_]) -> "Targets":
         """The targets where ``selected`` [T] is true, with their whole histories."""

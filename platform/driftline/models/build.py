@@ -83,9 +83,12 @@ def build_judge(config: Config, answers: tuple[int, int], for_training: bool = F
     return model
 
 
-def build_ranker(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:
-    """The ranking model with fresh weights."""
-    return _recommender(config, config.encoder, config.heads, text_vectors_NT, known_N)
+def build_ranker(
+    config: Config, text_vectors_NT: Tensor, known_N: Tensor, item_vectors_NV: Tensor | None = None
+) -> Recommender:
+    """The ranking model with fresh weights; vectors of other modalities stand beside those of the texts."""
+    vectors = text_vectors_NT if item_vectors_NV is None else torch.cat([text_vectors_NT, item_vectors_NV], dim=1)
+    return _recommender(config, config.encoder, config.heads, vectors, known_N)
 
 
 def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:

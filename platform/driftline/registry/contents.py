@@ -45,6 +45,8 @@ class Contents:
         bool: items with training events of the ranking and of the drift model.
     held_out_users
         Users that the drift part saw neither in training nor in calibration.
+    item_vectors_NV
+        Vectors of other modalities than text, which the ranker reads; None where there are none.
     """
 
     config: Config
@@ -61,10 +63,11 @@ class Contents:
     held_out_users: list[str]
     judge: Weights | None = None
     verifier_ND: torch.Tensor | None = None
+    item_vectors_NV: torch.Tensor | None = None
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
-        model = build_ranker(self.config, self.text_vectors_NT, self.known_N)
+        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV)
         load_adapter_state(model, self.ranker)
         return model.eval()
 
@@ -90,6 +93,8 @@ class Contents:
         (folder / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
         _write_catalog(self.catalog, folder / "items.parquet")
         save_file({"vectors": self.text_vectors_NT.contiguous()}, folder / "text_vectors.safetensors")
+        if self.item_vectors_NV is not None:
+            save_file({"vectors": self.item_vectors_NV.contiguous()}, folder / "item_vectors.safetensors")
         save_file(self.text, folder / "text.safetensors")
         save_file({**self.ranker, "known_N": self.known_N}, folder / "ranker.safetensors")
         save_arrays(self.tables.to_arrays(), folder / "collaborative.safetensors")
@@ -110,6 +115,7 @@ class Contents:
         gate = FusionGate(config.fusion.components)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
         drift, drift_known_N, calibration, verifier_ND = None, None, None, None
+        item_vectors = folder / "item_vectors.safetensors"
         if (folder / "drift.safetensors").is_file():
             drift = load_file(folder / "drift.safetensors")
             drift_known_N, verifier_ND = drift.pop("known_N"), drift.pop(VERIFIER, None)
@@ -129,6 +135,7 @@ class Contents:
             held_out_users=json.loads((folder / "users.json").read_text(encoding="utf-8"))["held_out"],
             judge=load_file(folder / "judge.safetensors") if (folder / "judge.safetensors").is_file() else None,
             verifier_ND=verifier_ND,
+            item_vectors_NV=load_file(item_vectors)["vectors"] if item_vectors.is_file() else None,
         )
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from driftline.catalog.agreement import link_agreement
 from driftline.catalog.graph import facts, read_graph
 from driftline.catalog.items import Catalog, build_catalog, read_items
+from driftline.catalog.vectors import read_item_vectors
 from driftline.columns import Events, Items
 from driftline.config import Config, DataConfig
 from driftline.errors import DataError
@@ -32,6 +33,7 @@ from driftline.events.splits import (
 from driftline.events.tables import Rejection
 from driftline.samples import fetch_movielens
 from driftline.sequences.batches import History
+from driftline.sequences.event_types import type_numbers
 from driftline.sequences.scale import scaled
 
 MAX_FACTS = 3
@@ -76,6 +78,8 @@ class Dataset:
     ingested
         The whole log on disk, of which ``events`` are a sample of users (``data.ingest=ray-data``); None where
         ``events`` are all.
+    item_vectors_NV
+        Precomputed vectors of the catalogue's items (``data.item_vectors``), if there are any.
     """
 
     events: pd.DataFrame
@@ -85,6 +89,7 @@ class Dataset:
     report: dict[str, int]
     rejected: Sequence[Rejection] = ()
     ingested: Ingested | None = None
+    item_vectors_NV: NDArray[np.float32] | None = None
 
     @cached_property
     def users(self) -> list[str]:
@@ -101,14 +106,17 @@ class Dataset:
             events = events[events[Events.USER].isin(set(users))]
         items = self.indices(events[Events.ITEM])
         times = events[Events.TIME].to_numpy(dtype=np.float64)
-        values = self._scaled_values(events)
+        values, types = self._scaled_values(events), type_numbers(events[Events.TYPE])
         groups = events.groupby(Events.USER, sort=False).indices
-        return {str(user): History(items[rows], times[rows], values[rows], str(user)) for user, rows in groups.items()}
+        return {
+            str(user): History(items[rows], times[rows], values[rows], str(user), types[rows])
+            for user, rows in groups.items()
+        }
 
     def target_history(self, targets: Targets, number: int) -> History:
         """What is known before a target is ranked."""
-        user = str(targets.user_ids[number])
-        return History(self.indices(targets.history(number)), targets.history_times(number), user=user)
+        items, types = self.indices(targets.history(number)), type_numbers(targets.history_types(number))
+        return History(items, targets.history_times(number), types=types, user=str(targets.user_ids[number]))
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """External item ids as catalogue indices; every id of the log is in the catalogue."""
@@ -159,9 +167,10 @@ def load_dataset(config: Config) -> Dataset:
         "rejected items": len(rejected_items),
         "items without a catalogue row": len(catalog.unlisted),
     }
-    return Dataset(
-        log.events, catalog, split, _fingerprint(log.events, catalog), report, [*read.rejected, *rejected_items]
-    )
+    vectors = _item_vectors(config, catalog)
+    fingerprint = _fingerprint(log.events, catalog, vectors)
+    rejected = [*read.rejected, *rejected_items]
+    return Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)
 
 
 def ingest_dataset(config: Config, console: Console) -> Ingested:
@@ -195,9 +204,10 @@ def _sampled(config: Config, files: Files) -> Dataset:
         "items without a catalogue row": len(catalog.unlisted),
         "sampled users": int(events[Events.USER].nunique()),
     }
-    fingerprint = _digest(ingested.fingerprint.encode(), catalog)
+    vectors = _item_vectors(config, catalog)
+    fingerprint = _digest(ingested.fingerprint.encode(), catalog, vectors)
     rejected = [*ingested.rejected, *rejected_items]
-    return Dataset(events, catalog, leave_one_out(events), fingerprint, report, rejected, ingested)
+    return Dataset(events, catalog, leave_one_out(events), fingerprint, report, rejected, ingested, vectors)
 
 
 def ranking_split(dataset: Dataset, config: Config) -> Split:
@@ -247,10 +257,16 @@ def _facts(files: Files, items: pd.DataFrame) -> dict[str, str]:
     return facts(graph, dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True)), max_facts=MAX_FACTS)
 
 
-def _fingerprint(events: pd.DataFrame, catalog: Catalog) -> str:
+def _item_vectors(config: Config, catalog: Catalog) -> NDArray[np.float32] | None:
+    path = config.data.item_vectors
+    return None if path is None else read_item_vectors(path, catalog.index)
+
+
+def _fingerprint(events: pd.DataFrame, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
     columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
-    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog)
+    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog, vectors)
 
 
-def _digest(events: bytes, catalog: Catalog) -> str:
-    return sha256(events + "\0".join(catalog.texts).encode("utf-8", "surrogatepass")).hexdigest()
+def _digest(events: bytes, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
+    texts = "\0".join(catalog.texts).encode("utf-8", "surrogatepass")
+    return sha256(events + texts + (b"" if vectors is None else vectors.tobytes())).hexdigest()

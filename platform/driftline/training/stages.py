@@ -91,7 +91,9 @@ class Stages:
         stage = Stage(
             name="text",
             module=aligner,
-            sampler=TextSampler(tokenizer, catalog.texts, fit, config.text.batch_items, config.seed),
+            sampler=TextSampler(
+                tokenizer, catalog.texts, fit, config.text.batch_items, config.seed, config.text.word_dropout
+            ),
             loss=lambda engine, batch: engine(batch[0].to(self.worker.device), batch[1].to(self.worker.device)),
             counts=lambda batch: {"items": len(batch[1]), "tokens": int(batch[0].mask_MT.sum())},
             validate=validate,
@@ -111,7 +113,10 @@ class Stages:
         config, dataset = self.config, self.dataset
         counts_N = torch.from_numpy(ranking_counts(dataset, config))
         torch.manual_seed(config.seed)
-        model = build_ranker(config, self._text_vectors(), counts_N > 0)
+        vectors = dataset.item_vectors_NV
+        model = build_ranker(
+            config, self._text_vectors(), counts_N > 0, None if vectors is None else torch.from_numpy(vectors)
+        )
         model.items.start_from_popularity(counts_N)
         targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
         mask_seen = not dataset.catalog.repeat_consumption
