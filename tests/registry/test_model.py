@@ -253,5 +253,5 @@ def test_the_times_of_a_history_are_read_wherever_it_is_read(model: Model) -> No
     pd.testing.assert_series_equal(model.score(HISTORY, [np.nan] * 5), bare)  # unknown ones are like none
     with_unknown = model.score([*HISTORY[:2], "nobody's", *HISTORY[2:]], [*times_s[:2], 7.0, *times_s[2:]])
     pd.testing.assert_series_equal(with_unknown, timed)
-    with pytest.raises(ValueError, match="times_s has 2 moments for 5 events"):
+    with pytest.raises(ValueError, match="times_s has 2 entries for 5 events"):
         RankRequest(HISTORY, times_s=[1.0, 2.0])

@@ -65,6 +65,9 @@ class TrainingConfig(Section):
     warmup_steps: int = Field(20, ge=1)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """After warm-up: keep the rate, let it fall in a line to 0, or along a cosine to 2 % at the last epoch."""
+    refit_epochs: int = Field(10, ge=0)
+    """Where validation events come before the test (temporal-successive): epochs of the ranking encoder, and new
+    collaborative tables, on all of them, once the best epoch and the gate have been found without. 0 = not."""
     average: float = Field(0.0, ge=0, lt=1)
     """Ranking encoder: validate and keep a running average of the weights at the ends of epochs, which keeps this share
     of itself (about the last 1 / (1 - average) epochs; after Polyak & Juditsky 1992). 0 = the weights as they are."""

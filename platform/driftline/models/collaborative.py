@@ -192,7 +192,9 @@ class CollaborativeTables:
         moments_P = arrays.get("trend.moments_P")
         return cls(
             counts_N,
-            *(_read(arrays, name, len(counts_N)) for name in (item_item, "markov_NN", "co_occurrence_NN")),
+            _read(arrays, item_item, len(counts_N)),
+            _read(arrays, "markov_NN", len(counts_N)),
+            _read(arrays, "co_occurrence_NN", len(counts_N)),
             None if moments_P is None else Trend(moments_P, arrays["trend.counts_PN"]),
             None if users is None else UserNeighbours(users),
         )

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.catalog.items import Catalog
-from driftline.models.collaborative import ITEM_ITEM_DECAY, Scores, recency_weights, weighted_rows
+from driftline.models.collaborative import ITEM_ITEM_DECAY
 from driftline.models.interactions import Items
+from driftline.models.recency import Scores, recency_weights, weighted_rows
 
 Floats = NDArray[np.float64]
 

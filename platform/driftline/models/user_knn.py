@@ -56,11 +56,10 @@ class UserNeighbours:
 
     @cached_property
     def _idf_N(self) -> NDArray[np.float32]:
-        num_users, had_N = (
-            self.users_csr.shape[0],
-            np.bincount(self.users_csr.indices, minlength=self.users_csr.shape[1]),
-        )
-        return np.log(num_users / np.maximum(had_N, 1)).astype(np.float32)
+        num_users, num_items = self.users_csr.shape
+        had_N = np.bincount(self.users_csr.indices, minlength=num_items)
+        idf_N: NDArray[np.float32] = np.log(num_users / np.maximum(had_N, 1)).astype(np.float32)
+        return idf_N
 
     @cached_property
     def _by_item_csr(self) -> csr_array:

@@ -48,8 +48,8 @@ class Reading:
         What the fusion gate saw.
     seen
         Item indices that were masked.
-    times_n
-        When the events happened, in seconds; ``None`` = unknown.
+    times_n, types_n
+        When the events happened, in seconds, and the numbers of their types; ``None`` = unknown.
     """
 
     items_n: NDArray[np.int64]
@@ -58,10 +58,12 @@ class Reading:
     p_drift: float
     seen: NDArray[np.int64]
     times_n: NDArray[np.float64] | None = None
+    types_n: NDArray[np.int64] | None = None
 
     def history(self, kept_n: NDArray[np.bool_]) -> History:
         """What is left of it when only these events are kept."""
-        return History(self.items_n[kept_n], None if self.times_n is None else self.times_n[kept_n])
+        times = None if self.times_n is None else self.times_n[kept_n]
+        return History(self.items_n[kept_n], times, types=None if self.types_n is None else self.types_n[kept_n])
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from driftline.registry.bundle import Manifest, open_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.lookup import Lookup
 from driftline.sequences.batches import History
+from driftline.sequences.event_types import type_numbers
 
 POOL_PER_PLACE = 20
 """Candidates that diversity may choose from, for each place of the list."""
@@ -235,9 +236,9 @@ class Model:
         offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
-        whole = [self._history(request.history, k, request.times_s) for request, k in zip(requests, kept, strict=True)]
+        whole = [self._history(request, k) for request, k in zip(requests, kept, strict=True)]
         recent = {
-            row: self._history(request.history, [p for p in kept[row] if p >= report.change_point], request.times_s)
+            row: self._history(request, [p for p in kept[row] if p >= report.change_point])
             for row, (request, report) in enumerate(zip(requests, reports, strict=True))
             if policies[row].weight_recent and report is not None and report.change_point is not None
         }
@@ -359,17 +360,22 @@ class Model:
     def _known(self, histories: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[NDArray[np.int64]]]:
         """Positions of the known items of each history, and their indices."""
         positions = [self._known_positions(history) for history in histories]
-        return positions, [self._history(h, kept).items for h, kept in zip(histories, positions, strict=True)]
+        return positions, [self._indices(h, kept) for h, kept in zip(histories, positions, strict=True)]
 
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]
 
-    def _history(
-        self, history: Sequence[str], positions: Sequence[int], times_s: Sequence[float] | None = None
-    ) -> History:
+    def _history(self, request: RankRequest, positions: Sequence[int]) -> History:
         """The events at these positions, as the models read them."""
-        items = np.array([self.catalog.index[history[p]] for p in positions], dtype=np.int64)
-        return History(items, None if times_s is None else np.array([times_s[p] for p in positions], dtype=np.float64))
+        times, types = request.times_s, request.types
+        return History(
+            self._indices(request.history, positions),
+            None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
+            types=None if types is None else type_numbers(types[p] for p in positions),
+        )
+
+    def _indices(self, history: Sequence[str], positions: Sequence[int]) -> NDArray[np.int64]:
+        return np.array([self.catalog.index[history[p]] for p in positions], dtype=np.int64)
 
     def with_contents(self, **parts: object) -> "Model":
         """The same model with some parts replaced (used while a bundle is assembled)."""

@@ -1,7 +1,7 @@
 """From a configuration to what models train on: events, catalogue, split, and histories as item indices."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -95,6 +95,13 @@ class Dataset:
     def users(self) -> list[str]:
         """All users, in order of first appearance in the ordered log."""
         return list(pd.unique(self.events[Events.USER]))
+
+    @property
+    def before_test(self) -> "Dataset":
+        """The same log with everything before the test to train on; itself where validation events are no such."""
+        if self.split.fit is self.split.train:
+            return self
+        return replace(self, split=replace(self.split, fit=self.split.train))
 
     def users_of(self, part: str) -> list[str]:
         """Users of a part of the drift protocol: train, calibration or test."""

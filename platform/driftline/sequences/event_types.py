@@ -16,3 +16,8 @@ _NUMBER: Final = {name: number for number, name in enumerate(EVENT_TYPES, start=
 def type_numbers(names: Iterable[str]) -> NDArray[np.int64]:
     """Number of each event type; those that the schema lacks are unknown."""
     return np.fromiter((_NUMBER.get(name, UNKNOWN_TYPE) for name in names), dtype=np.int64)
+
+
+def type_names(numbers: NDArray[np.int64]) -> list[str]:
+    """What :func:`type_numbers` read; unknown ones are ''."""
+    return [EVENT_TYPES[number - 1] if number else "" for number in numbers.tolist()]

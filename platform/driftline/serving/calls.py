@@ -53,8 +53,8 @@ class UserView:
         Length of the whole history.
     item_ids
         Items of the newest events, oldest first, as models read them.
-    times_s
-        Their timestamps, seconds since the epoch.
+    times_s, types
+        Their timestamps, seconds since the epoch, and their types.
     drift
         What is stored of drift, its change point moved to where it lies in ``item_ids``; ``None`` if nothing is yet.
     drift_bundle
@@ -69,6 +69,7 @@ class UserView:
     num_events: int
     item_ids: list[str]
     times_s: list[float]
+    types: list[str]
     drift: DriftVerdict | None
     drift_bundle: str | None
     drift_status: DriftStatus
@@ -107,6 +108,7 @@ class RankQuestion:
     user_id: str | None = None
     request_id: str | None = None
     times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
@@ -119,6 +121,7 @@ def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
         drift_bundle=view.drift_bundle,
         user_id=user_id,
         times_s=view.times_s,
+        types=view.types,
     )
 
 
@@ -137,8 +140,8 @@ class Ranking:
 class ExplainQuestion:
     """What the Router asks the Ranker about a list that ``bundle`` made.
 
-    ``history`` and ``times_s`` are what was read then; policy, ``p_drift`` and ``change_point`` (an index into them)
-    say how.
+    ``history``, ``times_s`` and ``types`` are what was read then; policy, ``p_drift`` and ``change_point`` (an index
+    into them) say how.
     """
 
     tenant: str
@@ -151,6 +154,7 @@ class ExplainQuestion:
     change_point: int | None
     keep_seen: bool
     times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ class LookupQuestion:
     user_id: str | None = None
     weight: float = SEARCH_WEIGHT
     times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

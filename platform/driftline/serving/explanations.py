@@ -39,6 +39,7 @@ def request_of(question: ExplainQuestion, new_items: dict[str, str]) -> RankRequ
         new_items=new_items or None,
         drift=drift,
         times_s=question.times_s,
+        types=question.types,
     )
 
 
@@ -68,4 +69,5 @@ def question_about(served: ServedList, view: UserView, most_items: int) -> Expla
         change_point=reading["change_point"],
         keep_seen=reading["keep_seen"],
         times_s=view.times_s,
+        types=view.types,
     )

@@ -51,6 +51,7 @@ def rank_request(question: RankQuestion, model: Model, catalogue: TenantCatalogu
         caps=question.caps,
         categories={} if question.caps is None else {i: entry.categories for i, entry in catalogue.entries.items()},
         times_s=question.times_s,
+        types=question.types,
     )
     return Resolved(request, unknown, unavailable)
 
@@ -70,6 +71,7 @@ def lookup_request(question: LookupQuestion, model: Model, catalogue: TenantCata
         drift=question.drift if question.drift_bundle == model.version else None,
         weight=question.weight,
         times_s=question.times_s,
+        types=question.types,
     )
 
 

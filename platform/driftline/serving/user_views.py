@@ -105,6 +105,7 @@ def view_of(snapshot: UserSnapshot) -> UserView:
         num_events=snapshot.num_events,
         item_ids=[event.item_id for event in history],
         times_s=[event.timestamp for event in history],
+        types=[event.type for event in history],
         drift=verdict,
         drift_bundle=stored.bundle if stored else None,
         drift_status=status,

@@ -1,6 +1,6 @@
 """From trained weights to a bundle: collaborative tables, drift calibration, fusion gate, validation figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
-from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
@@ -48,17 +47,9 @@ def assemble(
         The bundle's directory and its validation figures.
     """
     torch.manual_seed(config.seed)
-    events = ranking_split(dataset, config).fit
-    histories = list(dataset.histories(events).values())
-    num_items = len(dataset.catalog.ids)
-    tables = CollaborativeTables.fit(
-        [history.items for history in histories], num_items, config.ranking.dense_tables_up_to
-    )
+    tables = _fit_tables(config, dataset)
     tell(_what_was_fitted(config, tables))
     config = _named_as_fitted(config, tables)
-    tables = _asked_for(config, tables, histories)
-    # of an ingested log, the histories above are those of a sample; popularity is known of everybody
-    tables = replace(tables, popularity_N=ranking_counts(dataset, config).astype(np.float32))
     contents = Contents(
         config=config,
         catalog=dataset.catalog,
@@ -81,6 +72,9 @@ def assemble(
         model = model.with_contents(**_drift_parts(config, dataset, snapshot, model.contents))
     tell("fitting the fusion gate on validation targets")
     metrics = _fit_gate(config, dataset, model)
+    if "refit" in snapshot.done:
+        tell("fitting the tables again, on everything before the test")
+        model = model.with_contents(**_refitted(config, dataset.before_test, snapshot))
     metrics |= {f"{stage}/{k}": v for stage, f in snapshot.progress.finished.items() for k, v in f.items()}
     base = base_model(config)
     manifest = Manifest(
@@ -154,14 +148,28 @@ def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     )
 
 
-def _asked_for(config: Config, tables: CollaborativeTables, histories: Sequence[History]) -> CollaborativeTables:
-    """The tables with those that only some configurations want."""
-    asked, num_items = config.fusion.components, tables.num_items
+def _fit_tables(config: Config, dataset: Dataset) -> CollaborativeTables:
+    """The tables of the ranking stage's training events, with those that only some configurations want."""
+    histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
+    sequences, num_items = [history.items for history in histories], len(dataset.catalog.ids)
+    tables, asked = CollaborativeTables.fit(sequences, num_items, config.ranking.dense_tables_up_to), config.fusion
     return replace(
         tables,
-        trend=Trend.fit(histories, num_items) if "trend" in asked else None,
-        user_knn=UserNeighbours.fit([h.items for h in histories], num_items) if "user-knn" in asked else None,
+        # of an ingested log, the histories are those of a sample; popularity is known of everybody
+        popularity_N=ranking_counts(dataset, config).astype(np.float32),
+        trend=Trend.fit(histories, num_items) if "trend" in asked.components else None,
+        user_knn=UserNeighbours.fit(sequences, num_items) if "user-knn" in asked.components else None,
     )
+
+
+def _refitted(config: Config, dataset: Dataset, snapshot: Snapshot) -> dict[str, object]:
+    """What the validation events are in too, now that the gate has been fitted on them."""
+    tables = _fit_tables(config, dataset)
+    return {
+        "ranker": snapshot.done["refit"],
+        "known_N": torch.from_numpy(tables.popularity_N > 0),
+        "tables": tables,
+    }
 
 
 def _named_as_fitted(config: Config, tables: CollaborativeTables) -> Config:

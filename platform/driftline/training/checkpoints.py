@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from driftline.errors import TrainingError
 
 Weights = dict[str, torch.Tensor]
-STAGES = ("domain", "text", "ranker", "drift", "judge", "finished")
+STAGES = ("domain", "text", "ranker", "refit", "drift", "judge", "finished")
 PORTABLE = ("best", "average", "weights", "moments")
 CHUNK_BYTES = 1 << 20
 
