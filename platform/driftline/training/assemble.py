@@ -74,7 +74,7 @@ def assemble(
     metrics = _fit_gate(config, dataset, model)
     if "refit" in snapshot.done:
         tell("fitting the tables again, on everything before the test")
-        model = model.with_contents(**_refitted(config, dataset.before_test, snapshot))
+        model = model.with_contents(**refitted(config, dataset.before_test, snapshot))
     metrics |= {f"{stage}/{k}": v for stage, f in snapshot.progress.finished.items() for k, v in f.items()}
     base = base_model(config)
     manifest = Manifest(
@@ -162,7 +162,7 @@ def _fit_tables(config: Config, dataset: Dataset) -> CollaborativeTables:
     )
 
 
-def _refitted(config: Config, dataset: Dataset, snapshot: Snapshot) -> dict[str, object]:
+def refitted(config: Config, dataset: Dataset, snapshot: Snapshot) -> dict[str, object]:
     """What the validation events are in too, now that the gate has been fitted on them."""
     tables = _fit_tables(config, dataset)
     return {
