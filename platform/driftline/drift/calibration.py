@@ -116,7 +116,8 @@ class DriftCalibration:
 
 
 def _order_calibration(values: Mapping[str, Any]) -> OrderCalibration:
-    found = OrderCalibration(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    found = OrderCalibration(**plain)
     if found.features not in (FEATURES, WITHOUT_VERIFIER):
         raise BundleError(
             f"drift calibration is for features {found.features}, this version has {FEATURES}: train the bundle again"
