@@ -16,9 +16,8 @@ from driftline.drift.judge.prompt import Prompt
 from driftline.drift.streams import taste_distance
 from driftline.models.adapters import adapter_state
 from driftline.sequences.dataset import load_dataset
-from driftline.training.checkpoints import Snapshot
+from driftline.training.checkpoints import Progress, Snapshot
 from driftline.training.judge import judge_loss, judge_stage, validate_judge
-from driftline.training.progress import Progress
 from driftline.training.stage import Worker, fit_stage
 from tests.tiny import tiny_config, write_data
 from tests.training.ranks import run_ranks
