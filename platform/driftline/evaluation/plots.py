@@ -56,4 +56,5 @@ def differences(found: Mapping[str, Mapping[str, Interval]], measured: str) -> F
 def ends(intervals: Sequence[Interval]) -> NDArray[np.float64]:
     """Lengths of the error bars below and above the means, as matplotlib takes them: 2 by intervals."""
     low, mean, high = (np.array([getattr(i, end) for i in intervals]) for end in ("low", "mean", "high"))
-    return np.maximum(np.stack([mean - low, high - mean]), 0.0)
+    lengths: NDArray[np.float64] = np.maximum(np.stack([mean - low, high - mean]), 0.0)
+    return lengths
