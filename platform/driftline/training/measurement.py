@@ -156,7 +156,7 @@ def _inapplicable(config: Config) -> dict[str, str]:
     """Protocols that a bundle of this configuration cannot be measured under, and why."""
     reasons: dict[str, str] = {}
     if config.data.ingest == "ray-data":
-        others = [name for name, needed in TRAINED_UNDER.items() if needed != "leave-one-out"]
+        others: list[str] = [name for name, needed in TRAINED_UNDER.items() if needed != "leave-one-out"]
         reasons |= dict.fromkeys(others, "data.ingest=ray-data splits by user, which only leave-one-out does")
     if config.heads.rating == 0:
         reasons["rating"] = "heads.rating=0, so there is no rating head"
