@@ -111,7 +111,7 @@ class Stages:
         config, dataset = self.config, self.dataset
         counts_N = torch.from_numpy(ranking_counts(dataset, config))
         torch.manual_seed(config.seed)
-        model = build_ranker(config, self._text_vectors(), counts_N > 0)
+        model = build_ranker(config, self._text_vectors(), counts_N > 0, dataset.catalog.texts)
         model.items.start_from_popularity(counts_N)
         targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
         mask_seen = not dataset.catalog.repeat_consumption
