@@ -4,7 +4,8 @@ python -m benchmarks.synthetic_bundle --items 200000 --out DIR        (then: dri
 
 Events come from the generator of synthetic logs (tastes, Zipf's law inside a taste), tables and files from the code
 that training uses. Encoders have the default sizes and random weights, text vectors lie around the centre of their
-taste, the gate weighs all components alike, and P(drift) is low for everybody: time depends on none of it.
+taste and the item table turns them without changing their angles, the gate weighs all components alike, and P(drift) is
+low for everybody: time depends on none of it.
 """
 
 import resource
@@ -25,7 +26,7 @@ from driftline.catalog.text import compose
 from driftline.cli import run_job
 from driftline.columns import Events, Items
 from driftline.config import Config, parse_config
-from driftline.drift.calibration import DriftCalibration
+from driftline.drift.calibration import DriftCalibration, OrderCalibration
 from driftline.drift.evidence import FEATURES
 from driftline.evaluation.provenance import versions
 from driftline.events.synthetic import SyntheticLog, write_synthetic_log
@@ -36,13 +37,14 @@ from driftline.models.fusion import FusionGate
 from driftline.registry.bundle import Manifest, now, write_bundle
 from driftline.registry.contents import Contents
 
-ITEMS_PER_TASTE, EVENTS_PER_ITEM, EVENTS_PER_USER = 500, 20, 50
+ITEMS_PER_TASTE, EVENTS_PER_USER = 500, 50
 SEED = 7
 
 
 def main(
     items: Annotated[int, typer.Option(min=1000, help="Catalogue size, rounded down to a multiple of 500.")],
     out: Annotated[Path, typer.Option(help="Directory of the bundle; must not exist.")],
+    events_per_item: Annotated[int, typer.Option(min=1, help="Events on average.")] = 20,
 ) -> None:
     """Generate, fit, write; says how long each took."""
     console, started = Console(highlight=False), time.perf_counter()
@@ -54,7 +56,7 @@ def main(
     tastes = items // ITEMS_PER_TASTE
     items = tastes * ITEMS_PER_TASTE
     with TemporaryDirectory(prefix="driftline-events-") as folder:
-        events = items * EVENTS_PER_ITEM
+        events = items * events_per_item
         log = write_synthetic_log(Path(folder), events, events // EVENTS_PER_USER, items, SEED, tastes=tastes)
         tell(f"generated {events:,} events of {events // EVENTS_PER_USER:,} users")
         sequences, catalog = _sequences(log), _catalog(log)
@@ -106,16 +108,18 @@ def _contents(config: Config, catalog: Catalog, tables: CollaborativeTables, tas
     ranker, drift = (build(config, vectors, counts_N > 0) for build in (build_ranker, build_drift_model))
     for model in (ranker, drift):
         model.items.start_from_popularity(counts_N)
+        torch.nn.init.orthogonal_(model.items.project.weight)
     nothing = (0.0,) * len(FEATURES)
-    calibration = DriftCalibration(
-        FEATURES, means=nothing, scales=(1.0,) * len(FEATURES), weights=nothing, intercept=-4.0, prevalence=0.5,
-        arl_events=200, threshold_natural=1e9, threshold_shuffled=1e9,
-    )  # fmt: skip
+    never = OrderCalibration(
+        FEATURES, nothing, (1.0,) * len(FEATURES), nothing, intercept=-4.0, prevalence=0.5, threshold=1e9
+    )
+    calibration = DriftCalibration(200, never, never)
     return Contents(
         config=config, catalog=catalog, text_vectors_NT=vectors,
         text={f"tower.{name}": tensor for name, tensor in adapter_state(build_text_tower(config)).items()},
         ranker=adapter_state(ranker), known_N=counts_N > 0, tables=tables, gate=FusionGate(config.fusion.components),
         drift=adapter_state(drift), drift_known_N=counts_N > 0, calibration=calibration, held_out_users=[],
+        verifier_ND=torch.randn(len(counts_N), config.drift.encoder.dim),
     )  # fmt: skip
 
 

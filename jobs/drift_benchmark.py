@@ -8,30 +8,25 @@ in --out and is not run again: start the same command once more to go on, or wit
 pip install 'driftline[benchmark]'.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, cast
 
-import ray
 import typer
 from rich.console import Console
 
 import driftline
 from driftline.cli import run_job
 from driftline.drift.benchmark.downstream import REPLAYED
-from driftline.drift.benchmark.judge_figures import in_words, judge_figures
-from driftline.drift.benchmark.judged import judge_trial
 from driftline.drift.benchmark.report import bar_table, write_report
 from driftline.drift.benchmark.storage import Storage
 from driftline.drift.benchmark.trial import Size
 from driftline.drift.benchmark.world import World
-from driftline.drift.judge.judge import Judge
 from driftline.drift.streams import Track
 from driftline.errors import ConfigError
 from driftline.evaluation.provenance import provenance
-from driftline.ranking.replay import replay
 from driftline.sequences.dataset import load_dataset
 from driftline.terminal import counting, working
+from driftline.training.drift_trials import run_trials
 
 
 def main(
@@ -53,52 +48,21 @@ def main(
     world = World.of(load_dataset(config), config, model.contents.text_vectors_NT)
     every = [(track, seed) for seed in range(seeds) for track in chosen]
     judge = model.judge
-    todo = [
-        one
-        for one in every
-        if not (storage.finished(*one) and storage.replayed(*one) and (judge is None or storage.judged(*one)))
-    ]
+    todo = [one for one in every if not storage.whole(*one, judged=judge is not None)]
     if todo:
-        ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else parallel, log_to_driver=False)
-        shared, asked = ray.put(world), ray.put(judge)
-        missing = {seed for _, seed in todo if not storage.trained(seed)}
-        encoders = {seed: _train.remote(storage, shared, seed) for seed in sorted(missing)}
-        waiting = [_run.remote(storage, shared, asked, track, seed, size, encoders.get(seed)) for track, seed in todo]
         with counting(console, f"trials ({len(every) - len(todo)} finished before)") as tell:
-            while waiting:
-                tell(len(todo) - len(waiting), len(todo))
-                finished, waiting = ray.wait(waiting)
-                ray.get(finished)
+            run_trials(storage, world, judge, todo, size, parallel, tell)
     trials = {track: [storage.trial(track, seed) for seed in range(seeds)] for track in chosen}
     replays = {track: [storage.replay(track, seed) for seed in range(seeds)] for track in chosen if track in REPLAYED}
     opinions = {track: [storage.opinions(track, seed) for seed in range(seeds)] for track in chosen if judge}
+    source = provenance(config.model_dump(mode="json"), seeds - 1)
     with working(console, "resampling users"):
-        reached = write_report(
-            trials, replays, storage.folder, provenance(config.model_dump(mode="json"), seeds - 1), opinions
-        )
-    if reached:
-        console.print(bar_table(reached))
-    for track, of_track in opinions.items():
-        console.print(f"track {track}: " + " ".join(in_words(judge_figures(of_track))), highlight=False)
+        report = write_report(trials, replays, storage.folder, source, opinions)
+    if report.bars:
+        console.print(bar_table(report.bars))
+    for line in report.of_the_judge():
+        console.print(line, highlight=False)
     console.print(f"report  {storage.folder / 'report.html'}", soft_wrap=True, highlight=False)
-
-
-@ray.remote(num_cpus=1)
-def _train(storage: Storage, world: World, seed: int) -> None:
-    storage.train(world, seed)
-
-
-@ray.remote(num_cpus=1)
-def _run(
-    storage: Storage, world: World, judge: Judge | None, track: Track, seed: int, size: Size, trained: None
-) -> None:
-    """``trained`` is what the training task returns: Ray waits for it."""
-    if not storage.finished(track, seed):
-        storage.run(world, track, seed, size)
-    if not storage.replayed(track, seed):
-        storage.keep_replay(replay(world, storage.model(world, seed), storage.trial(track, seed)))
-    if judge is not None and not storage.judged(track, seed):
-        storage.keep_opinions(judge_trial(world, storage.model(world, seed), judge, storage.trial(track, seed)))
 
 
 if __name__ == "__main__":

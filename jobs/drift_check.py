@@ -32,14 +32,18 @@ def main(
     if model.detector is None:
         raise BundleError(f"bundle {model.version} has no drift part: train it with drift.enabled=true")
     dataset = load_dataset(model.config)
-    calibration = model.detector.calibration
+    calibration = model.contents.calibration
+    assert calibration is not None
+    shuffled = model.config.drift.model_copy(update={"event_order": "shuffled"})
+    # of track X, whatever the bundle's own order; and without a judge, which has a benchmark of its own
+    checked = model.with_contents(judge=None, config=model.config.model_copy(update={"drift": shuffled}))
     with counting(console, "scanning streams") as tell:
         figures = check_drift(
-            model.with_contents(judge=None).drift_batch,  # figures of the statistic: a judge has a benchmark of its own
+            checked.drift_batch,
             model.item_ids,
             dataset.histories(dataset.events, model.held_out_users),
             taste_distance(dataset),
-            calibration.threshold_shuffled,
+            calibration.shuffled,
             splices,
             seed,
             progress=tell,

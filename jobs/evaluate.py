@@ -13,72 +13,65 @@ from rich.console import Console
 
 import driftline
 from driftline.cli import run_job
-from driftline.errors import ConfigError
-from driftline.evaluation.protocols import ProtocolResult, baselines_of, evaluate
+from driftline.evaluation.html_report import html_report
 from driftline.evaluation.provenance import provenance
-from driftline.evaluation.report import as_json, table
-from driftline.registry.model import Model
-from driftline.registry.served import score_functions
-from driftline.sequences.dataset import load_dataset
-from driftline.terminal import counting
-
-DRIFT_EVERY_EVENTS = {"leave-one-out": 1, "temporal-successive": 10}
+from driftline.evaluation.report import as_json, sheets
+from driftline.training.measurement import measure, note, protocols
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle directory, as printed by jobs/train.py.")],
-    protocol: Annotated[list[str] | None, typer.Option(help="leave-one-out, temporal-successive; repeatable.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="leave-one-out, temporal-successive, cold-item, cold-user, rating, or all; repeatable. Default: what "
+            "the bundle was trained under."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ray tasks at once; 1 = no Ray. Same figures.")] = 1,
     dump: Annotated[Path | None, typer.Option(help="Parquet file: one row per target and model.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file with every figure; default beside the bundle.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file with every figure; default under the storage.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file with plots; default beside the JSON.")] = None,
 ) -> None:
-    """Rank every held-out target with the model and with the untrained models of its bundle."""
+    """Rank every held-out target with the model and with untrained baselines, and compare them target by target.
+
+    leave-one-out: each user's last event. The usual figure.
+
+    temporal-successive: everything after a moment. The honest figure for a model that goes live.
+
+    cold-item: one item in five is taken out of training; they are ranked among themselves and among all items.
+
+    cold-user: leave-one-out as if the user had only just come, with 0, 1, 2, 3 or 5 events.
+
+    rating: the explicit value of each user's last tenth of events, by the rating head.
+
+    Each needs a bundle that was trained without its targets. Where this one was not, a sibling is trained from the
+    same configuration (as long as the first training) and kept; cold-user shares leave-one-out's.
+
+    Example: python jobs/evaluate.py --bundle ~/.driftline/bundles/NAME --protocol all --workers 4
+    """
     console = Console()
     model = driftline.load(bundle)
-    results = [_measure(model, name, console) for name in _protocols(protocol or [model.config.protocol])]
+    results, notes = [], []
+    for name in protocols(protocol or [model.config.protocol], model.config, console):
+        for result in measure(bundle, model, name, console, workers):
+            results.append(result)
+            notes.append(note(name, model.config))
+            for sheet in sheets(result, notes[-1]):
+                console.print(sheet)
     target = out or model.config.storage / "evaluations" / f"{model.version}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    page = report or target.with_suffix(".html")
+    for path in (target, page):
+        path.parent.mkdir(parents=True, exist_ok=True)
     source = provenance(model.config.model_dump(mode="json"), model.config.seed)
-    figures = {"bundle": model.version, "results": [as_json(r) for r in results], **source}
-    target.write_text(json.dumps(figures, indent=2))
-    console.print(f"figures {target}", soft_wrap=True, highlight=False)
+    target.write_text(
+        json.dumps({"bundle": model.version, "results": [as_json(r) for r in results], **source}, indent=2)
+    )
+    page.write_text(html_report(results, notes, source, model.version), encoding="utf-8")
+    console.print(f"figures {target}\nreport  {page}", soft_wrap=True, highlight=False)
     if dump is not None:
         pd.concat([result.rows for result in results]).to_parquet(dump, index=False)
         console.print(f"ranks   {dump}", soft_wrap=True, highlight=False)
-
-
-def _protocols(names: list[str]) -> list[str]:
-    valid = list(DRIFT_EVERY_EVENTS)
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise ConfigError([f"--protocol {name}: unknown; valid: {', '.join(valid)}" for name in unknown])
-    return names
-
-
-def _measure(model: Model, protocol: str, console: Console) -> ProtocolResult:
-    if model.config.protocol != protocol:
-        from driftline.training.sibling import for_protocol
-
-        model = for_protocol(model, protocol, console)  # type: ignore[arg-type]
-    dataset = load_dataset(model.config)
-    tables = model.contents.tables
-    with counting(console, f"ranking {protocol}") as tell:
-        result = evaluate(
-            dataset,
-            dataset.split.test,
-            {**baselines_of(tables), **score_functions(model, DRIFT_EVERY_EVENTS[protocol])},
-            tables.popularity_N,
-            model.config.seed,
-            tell,
-        )
-    trained_on = int(tables.popularity_N.sum())
-    note = f"All models learnt from the same {trained_on:,} events; seed {model.config.seed}."
-    if DRIFT_EVERY_EVENTS[protocol] > 1:
-        note += f" Drift states are worked out every {DRIFT_EVERY_EVENTS[protocol]} events of a user."
-    console.print(table(result, note))
-    for baseline in (f"{tables.item_item}-recency", "markov"):
-        gain = result.paired("driftline", baseline, "NDCG@10")
-        console.print(f"NDCG@10, driftline minus {baseline}, paired by target: {gain}", highlight=False)
-    return result
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 python jobs/recommend.py --bundle DIR --users users.jsonl --out lists.parquet
 
-Each line of the users file: {"user_id": "u1", "history": ["50", "181"]}, oldest first; other keys are errors.
+Each line of the users file: {"user_id": "u1", "history": ["50", "181"]}, oldest first;
+"times_s": [881250949, 881250950] beside it says when; other keys are errors.
 """
 
 from pathlib import Path

@@ -57,15 +57,18 @@ def write_base(folder: Path) -> Path:
     return folder
 
 
-def write_data(folder: Path) -> tuple[Path, Path]:
-    """RecBole atomic files; returns those of the interactions and of the items."""
+def write_data(folder: Path, tastes: int = len(GENRES), own_share: float = OWN_TASTE) -> tuple[Path, Path]:
+    """RecBole atomic files; returns those of the interactions and of the items.
+
+    Users have the first ``tastes`` of the three, and items of their own with probability ``own_share``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     taste = np.repeat(np.arange(len(GENRES)), ITEMS_PER_TASTE)
     rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
     for user in range(USERS):
-        own = user % len(GENRES)
-        for item, time in zip(_history(own, taste, rng), _times(rng), strict=False):
+        own = user % tastes
+        for item, time in zip(_history(own, taste, rng, own_share), _times(rng), strict=False):
             rows.append(f"u{user}\ti{item}\t{4 if taste[item] == own else 2}\t{time}")
     interactions = folder / "tiny.inter"
     interactions.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -103,11 +106,11 @@ def _title(item: int) -> str:
     return f"{name} {number // 15 + 1}" if number >= 15 else name
 
 
-def _history(own: int, taste: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _history(own: int, taste: NDArray[np.int64], rng: np.random.Generator, own_share: float) -> NDArray[np.int64]:
     """Distinct items: mostly of the own taste, the popular ones of each taste more often and earlier."""
     is_own = taste == own
     popularity = 1 / (10 + np.arange(len(taste)) % ITEMS_PER_TASTE)
-    weights = np.where(is_own, OWN_TASTE / popularity[is_own].sum(), (1 - OWN_TASTE) / popularity[~is_own].sum())
+    weights = np.where(is_own, own_share / popularity[is_own].sum(), (1 - own_share) / popularity[~is_own].sum())
     share = weights * popularity
     return rng.choice(len(taste), size=rng.integers(MIN_EVENTS, MAX_EVENTS + 1), replace=False, p=share / share.sum())
 

@@ -33,9 +33,11 @@ def reading(taste_T: NDArray[np.int64], seed: int = 0) -> Reading:
     rng = np.random.default_rng([seed, n])
     vectors_TD = np.eye(2)[taste_T] @ np.eye(2, 8) + 0.5 * rng.normal(size=(n, 8))
     vectors_TD /= np.linalg.norm(vectors_TD, axis=1, keepdims=True)
+    verifier_TD = np.eye(2)[taste_T] @ np.eye(2, 3) + 0.5 * rng.normal(size=(n, 3))
     genres_TG = np.stack([~is_one_T, is_one_T, np.arange(n) % 2 == 0], axis=1).astype(np.float64)
     jitter_T = 1e-6 * rng.random(n)  # a Kolmogorov-Smirnov test wants no ties
     log_p_T = log_p_KT[0] if n else np.zeros(0)
     oracle_T = np.where(is_one_T, 1, -1) * np.log(OWN_SHARE / (1 - OWN_SHARE))
     signals = {"surprise": -log_p_T - jitter_T, "lift": log_p_T - np.log(0.5) + jitter_T, "oracle": oracle_T}
-    return Reading(np.arange(n), log_p_KT, vectors_TD.astype(np.float32), genres_TG, signals)
+    rows = vectors_TD.astype(np.float32), verifier_TD.astype(np.float32)
+    return Reading(np.arange(n), log_p_KT, *rows, genres_TG, signals)

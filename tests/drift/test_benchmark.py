@@ -153,8 +153,10 @@ def test_a_benchmark_from_training_to_the_report(world: World, tiny_folder: Path
     asked = opinions.rows["alarm judge"].notna()
     assert opinions.summary["alarms"] == asked.sum() <= (opinions.rows["alarm"] >= 0).sum()
     trials = {"X": [trial], "G": [storage.trial("G", 0)]}
-    reached = write_report(trials, replays, tmp_path, {"seed": 0}, {"X": [opinions]})
-    wanted = {bar.what for bar in reached}
+    assert not storage.whole("X", 1, judged=False)
+    assert storage.whole("X", 0, judged=True)
+    report = write_report(trials, replays, tmp_path, {"seed": 0}, {"X": [opinions]})
+    wanted = {bar.what for bar in report.bars}
     assert {"stream AUROC, W=20", "achieved ARL", "ECE of P(drift)"} <= wanted
     assert "track X, lists: gain in NDCG@10, drifted less undrifted" in wanted
     half = Sample.of(trial, Resamples(sorted(world.histories["test"]), 2), "noise 10%")
@@ -173,5 +175,7 @@ def test_a_benchmark_from_training_to_the_report(world: World, tiny_folder: Path
     assert not streams.loc[streams["t"] <= 15, "alarm"].any()
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 6 + 4
-    assert "The judge changes the classifier's pair AUROC at W=20 by " in html.unescape(page)
+    (said,) = report.of_the_judge()
+    assert said.startswith("track X: The judge changes the classifier's pair AUROC at W=20 by ")
+    assert said.removeprefix("track X: ").split("; ")[0] in html.unescape(page)
     assert tracks["X"]["judge"]["pair_auroc"]["judge"]["20"]["mean"] is not None

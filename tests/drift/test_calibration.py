@@ -1,10 +1,12 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from driftline.drift.calibration import (
     DriftCalibration,
+    OrderCalibration,
     RunLength,
     at_prior,
     fit_log_odds,
@@ -16,33 +18,41 @@ from driftline.drift.evidence import FEATURES
 from driftline.drift.streams import Stream
 from driftline.errors import BundleError
 
-CALIBRATION = DriftCalibration(
+NATURAL = OrderCalibration(
     features=FEATURES,
-    means=(0.0, 0.0, 0.0, 0.0),
-    scales=(2.0, 1.0, 1.0, 1.0),
-    weights=(1.0, 0.0, 0.0, -1.0),
+    means=(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+    scales=(2.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    weights=(1.0, 0.0, 0.0, -1.0, 0.0, 3.0),
     intercept=0.5,
     prevalence=0.5,
-    arl_events=200,
-    threshold_natural=30.0,
-    threshold_shuffled=5.3,
+    threshold=30.0,
 )
+CALIBRATION = DriftCalibration(200, NATURAL, dataclasses.replace(NATURAL, intercept=0.1, threshold=5.3))
 
 
 def test_round_trip() -> None:
     assert DriftCalibration.from_json(CALIBRATION.to_json()) == CALIBRATION
 
 
+def test_a_calibration_of_before_the_verifier_reads_what_it_was_fitted_on() -> None:
+    four = {name: getattr(NATURAL, name)[:4] for name in ("features", "means", "scales", "weights")}
+    older = dataclasses.replace(NATURAL, **four)
+    flat = dataclasses.asdict(older) | {"arl_events": 200, "threshold_natural": 30.0, "threshold_shuffled": 5.3}
+    read = DriftCalibration.from_json(json.dumps(flat))
+    assert read == DriftCalibration(200, older, dataclasses.replace(older, threshold=5.3))
+    np.testing.assert_allclose(older.log_odds(np.array([[4.0, 9.0, 9.0, 1.0, 7.0, 7.0]])), [1.5])
+
+
 def test_other_features_are_refused() -> None:
-    other = dataclasses.replace(CALIBRATION, features=("a", "b", "c", "d"))
-    with pytest.raises(BundleError, match="retrain"):
+    other = dataclasses.replace(CALIBRATION, shuffled=dataclasses.replace(NATURAL, features=FEATURES[:5]))
+    with pytest.raises(BundleError, match="train the bundle again"):
         DriftCalibration.from_json(other.to_json())
 
 
 def test_log_odds() -> None:
-    features = np.array([[4.0, 9.0, 9.0, 1.0]])  # 4/2 - 1 + 0.5
-    np.testing.assert_allclose(CALIBRATION.log_odds(features), [1.5])
-    np.testing.assert_allclose(CALIBRATION.p_drift(features), [1 / (1 + np.exp(-1.5))])
+    features = np.array([[4.0, 9.0, 9.0, 1.0, 9.0, 1.0]])  # 4/2 - 1 + 3 (1 - 1) + 0.5
+    np.testing.assert_allclose(NATURAL.log_odds(features), [1.5])
+    np.testing.assert_allclose(NATURAL.p_drift(features), [1 / (1 + np.exp(-1.5))])
 
 
 def test_at_prior() -> None:

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from driftline.config import DriftConfig
-from driftline.drift.calibration import DriftCalibration
+from driftline.drift.calibration import LogOdds
 from driftline.drift.detectors.contract import Detector, Statistic, unpack
 from driftline.drift.detectors.roster import all_statistics
 from driftline.drift.evidence import FEATURES
 from driftline.errors import BundleError, DataError
 from tests.drift.synthetic import reading, tastes
 
-CALIBRATION = DriftCalibration(FEATURES, (0.0,) * 4, (1.0,) * 4, (1.0, 0.5, 0.0, 0.0), 0.0, 0.5, 200, 5.3, 5.3)
+WEIGHTS = (1.0, 0.5, 0.0, 0.0, 0.1, 0.1)
+CALIBRATION = LogOdds(FEATURES, (0.0,) * 6, (1.0,) * 6, WEIGHTS, 0.0, 0.5)
 STATISTICS = all_statistics(DriftConfig(), CALIBRATION)
 SERVED = {"fused", "restart Shiryaev-Roberts", "restart CUSUM", "restart posterior"}
 # by name: a threshold that steady streams stay below, and the event of the first alarm; the change is at event 40

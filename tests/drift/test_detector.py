@@ -6,8 +6,10 @@ import pytest
 from driftline.drift.calibration import calibrate
 from driftline.drift.check import check_drift, delay
 from driftline.drift.detector import DriftDetector
+from driftline.drift.evidence import FEATURES
 from driftline.drift.state import DriftState
 from driftline.drift.streams import Stream, TasteDistance
+from driftline.drift.verifier import verifier_table
 from driftline.sequences.batches import History
 from tests.drift.tastes import CONFIG, ITEMS, ITEMS_PER_TASTE, trained_model, users
 
@@ -15,7 +17,13 @@ from tests.drift.tastes import CONFIG, ITEMS, ITEMS_PER_TASTE, trained_model, us
 @pytest.fixture(scope="module")
 def detector() -> DriftDetector:
     model = trained_model()
-    return DriftDetector(model, calibrate(model, users(24, seed=2), CONFIG, seed=0, pairs=30), CONFIG)
+    trained = [History(items) for items in users(80, seed=1).values()]
+    verifier_ND = verifier_table(trained, ITEMS, CONFIG.encoder.dim, "N", seed=0, steps=40)
+    calibration = calibrate(model, users(24, seed=2), CONFIG, seed=0, pairs=30, verifier_ND=verifier_ND)
+    assert all(
+        order.weights[FEATURES.index("verifier split")] > 0 for order in (calibration.natural, calibration.shuffled)
+    )
+    return DriftDetector(model, calibration, CONFIG, verifier_ND=verifier_ND)
 
 
 def spliced(k: int = 40, after: int = 40) -> np.ndarray:
@@ -43,9 +51,8 @@ def test_batch_equals_one_by_one_and_nothing_is_remembered(detector: DriftDetect
 
 def test_event_by_event_is_the_scan_also_beyond_the_window(detector: DriftDetector) -> None:
     encoder = CONFIG.encoder.model_copy(update={"window_events": 30})
-    narrow = DriftDetector(
-        detector.reader.model, detector.calibration, CONFIG.model_copy(update={"encoder": encoder, "recent_events": 20})
-    )
+    config = CONFIG.model_copy(update={"encoder": encoder, "recent_events": 20})
+    narrow = DriftDetector(detector.reader.model, detector.calibration, config, verifier_ND=detector.reader.verifier_ND)
     histories = [spliced(25, 50), users(1, seed=5)["5-0"][:75]]
     stored: list[bytes | None] = [None, None]
     sizes = []
@@ -151,7 +158,7 @@ def test_stream_auroc_of_far_splices(detector: DriftDetector) -> None:
         names,
         {user: History(items) for user, items in users(24, seed=4).items()},
         TasteDistance(np.eye(2)[np.arange(ITEMS) // ITEMS_PER_TASTE], np.ones(ITEMS, dtype=np.int64)),
-        detector.calibration.threshold_shuffled,
+        detector.calibration.shuffled,
         splices=60,
         seed=0,
     )

@@ -1,5 +1,6 @@
 """The LLM judge: what it reads gives nothing away, its arithmetic, and what becomes of an alarm."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,13 +137,13 @@ def test_an_alarm_is_kept_or_overruled(judge: Judge, keep_above: float, stands: 
     history = np.arange(40)
     asked = Judge(judge.model, judge.prompt, SMALL.model_copy(update={"keep_above": keep_above}))
     (plain,) = DriftDetector(model, loud, CONFIG).scan([history])
-    detector = DriftDetector(model, loud, CONFIG, asked)
-    detector.threshold = float(plain.statistic[-1])  # an alarm at the last event, whatever the model
-    (judged,) = detector.scan([history])
+    # an alarm at the last event, whatever the model
+    at_last = replace(loud, natural=replace(loud.natural, p_alarm=float(plain.p_drift[-1])))
+    (judged,) = DriftDetector(model, at_last, CONFIG, asked).scan([history])
     assert judged.alarm is stands
     np.testing.assert_array_equal(judged.p_drift, plain.p_drift)
-    detector.threshold = np.inf
-    assert detector.scan([history])[0].alarm is False
+    never = replace(loud, natural=replace(loud.natural, p_alarm=2.0))
+    assert DriftDetector(model, never, CONFIG, asked).scan([history])[0].alarm is False
     assert asked.keeps(history, -1)  # nothing to compare
 
 

@@ -13,8 +13,19 @@ from rich.console import Console
 
 from driftline.columns import Targets as Columns
 from driftline.config import parse_config
-from driftline.evaluation.protocols import ProtocolResult, ScoreFunction, baselines_of, evaluate
-from driftline.evaluation.report import as_json, table
+from driftline.evaluation.html_report import html_report
+from driftline.evaluation.protocols import (
+    ProtocolResult,
+    Ranking,
+    ScoreFunction,
+    Stratum,
+    baselines_of,
+    evaluate,
+    rank_batch,
+    rankings,
+    summarise,
+)
+from driftline.evaluation.report import as_json, sheets
 from driftline.models.collaborative import CollaborativeTables
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset
@@ -107,9 +118,44 @@ def test_paired_difference_is_taken_target_by_target(dataset: Dataset) -> None:
 
 def test_breakdowns_count_every_target_once(dataset: Dataset) -> None:
     model = evaluated(dataset, alphabet=constant([5, 4, 3, 2, 1])).models[0]
-    assert model.by_length == {"1-3": (4, pytest.approx(3.5 / 4))}
+
+    def figures(strata: dict[str, Stratum]) -> dict[str, tuple[int, float]]:
+        return {label: (stratum.targets, stratum.ndcg.mean) for label, stratum in strata.items()}
+
+    assert figures(model.by_length) == {"1-3": (4, pytest.approx(3.5 / 4))}
     # five items fall into deciles 1, 3, 5, 7, 9 from rare to popular; e is the rarest
-    assert model.by_popularity == {"1": (1, 0.5), "5": (1, 1.0), "7": (1, 1.0), "9": (1, 1.0)}
+    assert figures(model.by_popularity) == {"1": (1, 0.5), "5": (1, 1.0), "7": (1, 1.0), "9": (1, 1.0)}
+    # training events are a, b and c for the first time at 0, 0 and 1 s: deciles 1, 4 and 7; nobody had e
+    assert figures(model.by_age) == {"1": (1, 1.0), "4": (1, 1.0), "7": (1, 1.0), "new": (1, 0.5)}
+
+
+def test_among_some_candidates_only_they_are_ranked(dataset: Dataset) -> None:
+    """Of b, c and e: b c e minus what was seen; c is 1st of c e, e 2nd of c e, and u3's a, the target, 1st of a e."""
+    ranking = Ranking("some", dataset.split.test, np.array([False, True, True, False, True]))
+    models = {"alphabet": constant([5, 4, 3, 2, 1])}
+    ranked = [rank_batch(dataset, ranking, slice(part, part + 2), models) for part in (0, 2)]
+    result = summarise(dataset, ranking, ranked, POPULARITY, seed=7)
+    assert dict(zip(result.rows[Columns.USER], result.rows[Columns.RANK], strict=True)) == {
+        "u1": 1, "u2": 2, "u3": 1, "u4": 1,
+    }  # fmt: skip
+    assert set(result.rows[Columns.PROTOCOL]) == {"some"}
+    assert result.models[0].beyond["coverage@10"] == 1
+
+
+def test_cold_users_have_their_newest_events_only(dataset: Dataset) -> None:
+    tables = {ranking.name: ranking.targets for ranking in rankings("cold-user", dataset)}
+    assert list(tables) == [f"cold-user, {events} events" for events in (0, 1, 2, 3, 5)]
+    assert tables["cold-user, 1 events"].history(2) == ["d"]  # u3: a after b c d
+    assert tables["cold-user, 5 events"].history(2) == ["b", "c", "d"]
+    seen: list[list[int]] = []
+
+    def spy(histories: Sequence[History]) -> NDArray[np.float32]:
+        seen.extend(history.items.tolist() for history in histories)
+        return constant([5, 4, 3, 2, 1])(histories)
+
+    rows = evaluate(dataset, tables["cold-user, 0 events"], {"spy": spy}, POPULARITY, 7).rows
+    assert seen == [[], [], [], []]
+    assert rows[Columns.RANK].tolist() == [3, 5, 1, 2]  # of a b c d e: nothing is known to be seen
 
 
 def test_lists_are_as_long_as_the_catalogue_allows(dataset: Dataset) -> None:
@@ -130,15 +176,25 @@ def test_progress_is_told(dataset: Dataset) -> None:
     assert told == [(4, 4)]
 
 
-def test_report_as_table_and_json(dataset: Dataset) -> None:
-    result = evaluated(dataset, good=constant([5, 4, 3, 2, 1]), bad=constant([0] * 5))
+def test_report_as_tables_json_and_page(dataset: Dataset) -> None:
+    result = evaluated(dataset, driftline=constant([5, 4, 3, 2, 1]), **{"<bad>": constant([0] * 5)})
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(table(result, note="A note."))
+    for sheet in sheets(result, note="A note."):
+        console.print(sheet)
     text = console.export_text()
     assert "leave-one-out: 4 targets" in text
-    assert " .875 " in text  # NDCG@10 of `good`
+    assert " .875 " in text  # NDCG@10 of driftline
     assert "ties get the" in text
+    assert "NDCG@10 by age decile" in text
+    assert "by history length" not in text  # all are of one length
     parsed = json.loads(json.dumps(as_json(result)))
-    assert [model["model"] for model in parsed["models"]] == ["good", "bad"]
+    assert [model["model"] for model in parsed["models"]] == ["driftline", "<bad>"]
     assert parsed["targets"] == 4
     assert parsed["models"][0]["metrics"]["NDCG@10"]["mean"] == pytest.approx(0.875)
+    paired = result.paired("driftline", "<bad>", "HR@10")
+    assert parsed["driftline minus"]["<bad>"]["HR@10"] == {"mean": paired.mean, "low": paired.low, "high": paired.high}
+    page = html_report([result], ["A note."], {"seed": 7}, "bundle-1")
+    assert page.count('<img alt="leave-one-out, ') == 4  # metrics, differences, popularity, age
+    assert "&lt;bad&gt;" in page
+    assert "<bad>" not in page
+    assert "0.8750 [" in page

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from driftline.config import parse_config
 from driftline.evaluation.protocols import ScoreFunction, evaluate
-from driftline.models.collaborative import CollaborativeTables, binary_weights, weighted_rows
+from driftline.models.collaborative import CollaborativeTables
 from driftline.models.item_knn import item_knn
+from driftline.models.recency import binary_weights, weighted_rows
 from driftline.samples import home
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import load_dataset

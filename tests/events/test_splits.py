@@ -9,6 +9,7 @@ import pytest
 from driftline.columns import Events
 from driftline.errors import DataError
 from driftline.events import Split, Targets, is_cold_item, leave_one_out, temporal_successive, user_part, without_users
+from driftline.events.splits import cold_item, rating
 
 
 def table(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
@@ -73,6 +74,47 @@ def test_temporal_successive_refuses_unknown_times_and_empty_parts() -> None:
         temporal_successive(table([("a", "x", 1), ("a", "y", math.nan)]))
     with pytest.raises(DataError, match="fit 0, train 0, validation 0, test 1"):
         temporal_successive(table([("a", "x", 5), ("a", "y", 5)]))
+
+
+def test_cold_item_by_hand() -> None:
+    """Of single letters j, n and t are cold. The last two events of each user are leave-one-out's."""
+    logs = {"p": "abjc", "q": "ajbn", "r": "jbt", "s": "acb"}
+    split = cold_item(table([(user, item, time) for user, items in logs.items() for time, item in enumerate(items)]))
+    assert split.fit is split.train
+    events = zip(split.train[Events.USER], split.train[Events.ITEM], strict=True)
+    assert sorted(events) == [("p", "a"), ("p", "b"), ("q", "a"), ("s", "a")]
+    # p's validation event is cold, and nothing warm is before that of r
+    assert listed(split.validation) == [("q", "b", ["a"]), ("s", "c", ["a"])]
+    assert listed(split.test) == [("q", "n", ["a", "j", "b"]), ("r", "t", ["j", "b"])]
+
+
+def test_cold_item_needs_cold_targets(events: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="cold-item leaves nothing in one part of these 9 events: .*test 0"):
+        cold_item(events)
+
+
+def test_rating_by_hand() -> None:
+    """Of 20 events two test and two validate, of 10 one each, of 9 none; an event without a value is no target."""
+    rows = [(user, f"i{n}", n) for user, count in {"a": 20, "b": 10, "c": 9}.items() for n in range(count)]
+    events = table(rows).assign(**{Events.VALUE: 3.0})
+    events.loc[(events[Events.USER] == "a") & (events[Events.ITEM] == "i18"), Events.VALUE] = math.nan
+    split = rating(events)
+    assert split.train[Events.USER].value_counts().to_dict() == {"a": 16, "b": 8, "c": 9}
+    assert [target[:2] for target in listed(split.validation)] == [("a", "i16"), ("a", "i17"), ("b", "i8")]
+    assert listed(split.test) == [
+        ("a", "i19", [f"i{n}" for n in range(19)]),
+        ("b", "i9", [f"i{n}" for n in range(9)]),
+    ]
+    assert split.test.values.tolist() == [3.0, 3.0]
+    with pytest.raises(DataError, match="none of the 39 events has one in 'value'"):
+        rating(events.assign(**{Events.VALUE: math.nan}))
+
+
+def test_truncated_histories_keep_the_newest_events(events: pd.DataFrame) -> None:
+    test = leave_one_out(events).test
+    assert sorted(listed(test.truncated(2))) == [("a", "y", ["x", "z"]), ("b", "z", ["y", "w"])]
+    assert sorted(listed(test.truncated(0))) == [("a", "y", []), ("b", "z", [])]
+    assert test.truncated(0).history_lengths.tolist() == [0, 0]
 
 
 def test_splits_do_not_depend_on_row_order(events: pd.DataFrame) -> None:

@@ -46,6 +46,8 @@ def test_only_the_adapter_is_trainable() -> None:
 def test_an_unknown_target_is_a_configuration_error_that_names_the_valid_ones() -> None:
     with pytest.raises(ConfigError, match=r"text.adapter.targets.*\['query'\]; valid: .*k_proj.*q_proj"):
         add_adapter(decoder(), AdapterConfig(targets=("query", "v_proj")))
+    with pytest.raises(ConfigError, match=r"`drift.judge.adapter.targets`: no module"):
+        add_adapter(decoder(), AdapterConfig(targets=("query",)), "drift.judge.adapter")
 
 
 # By hand, with hidden width 16 (key and value 16 too), feed-forward width 32, two layers, rank 4: LoRA on a projection

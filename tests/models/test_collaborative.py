@@ -1,20 +1,24 @@
 """Closed-form models against small examples worked out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 from driftline.models.collaborative import (
     CollaborativeTables,
-    binary_weights,
+    co_occurrence,
     ease,
     markov,
     popularity,
-    recency_weights,
-    weighted_rows,
 )
 from driftline.models.item_factors import item_factors
 from driftline.models.item_knn import item_knn
+from driftline.models.recency import binary_weights, recency_weights, weighted_rows
+from driftline.models.trend import FADE_S, Trend
+from driftline.models.user_knn import UserNeighbours
+from driftline.sequences.batches import History
 
 
 def sequences(*histories: list[int]) -> list[np.ndarray]:
@@ -129,7 +133,7 @@ LOG = sequences([0, 1, 2], [0, 2], [1, 2])
 def test_tables_score_a_history_by_name() -> None:
     tables = CollaborativeTables.fit(LOG, num_items=3)
     history = sequences([0, 1])
-    assert tables.names == ("popularity", "ease", "ease-recency", "markov")
+    assert tables.names == ("popularity", "ease", "ease-recency", "markov", "co-occurrence")
     assert tables.score("popularity", history).tolist() == [[2, 2, 3]]
     weights, chain = tables.item_item_NN, tables.markov_NN
     assert weights.tolist() == ease(LOG, 3).tolist()
@@ -145,13 +149,77 @@ def test_tables_score_a_history_by_name() -> None:
 def test_beyond_a_size_the_tables_are_sparse_and_item_knn_stands_in_the_place_of_ease() -> None:
     dense, tables = CollaborativeTables.fit(LOG, 3, dense_up_to=3), CollaborativeTables.fit(LOG, 3, dense_up_to=2)
     history = sequences([0, 1])
-    assert tables.names == ("popularity", "item-knn", "item-knn-recency", "markov")
+    assert tables.names == ("popularity", "item-knn", "item-knn-recency", "markov", "co-occurrence")
     assert tables.score("markov", history) == pytest.approx(dense.score("markov", history))
     neighbours = item_knn(LOG, 3).toarray()
     assert tables.score("item-knn", history)[0] == pytest.approx(neighbours[0] + neighbours[1])
     assert tables.score("item-knn-recency", history)[0] == pytest.approx(0.9 * neighbours[0] + neighbours[1])
     with pytest.raises(ValueError, match="'ease'; valid: popularity, item-knn, item-knn-recency, markov"):
         tables.score("ease", history)
+
+
+def test_co_occurrence_counts_both_directions() -> None:
+    """0-1 once at distance 1, 1-2 twice, 0-2 at distance 2 and at 1; rows are over the root of their sums."""
+    pairs = np.array([[0, 1, 1.5], [1, 0, 2], [1.5, 2, 0]])
+    expected = pairs / np.sqrt(pairs.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(co_occurrence(LOG, 3).toarray(), expected, rtol=1e-6)
+    tables = CollaborativeTables.fit(LOG, 3)
+    np.testing.assert_allclose(
+        tables.score("co-occurrence", sequences([0, 1]))[0], 0.6 * expected[0] + expected[1], rtol=1e-6
+    )
+
+
+def test_a_trend_fades_and_knows_nothing_of_later() -> None:
+    """Three events, one fade apart: item 0 at the start, item 1 after one, item 0 again after two."""
+    log = [History(np.array([0, 0]), np.array([0.0, 2 * FADE_S])), History(np.array([1]), np.array([FADE_S]))]
+    trend = Trend.fit([*log, History(np.array([2]))], num_items=3)  # an event without a time is in no trend
+    assert trend.moments_P == pytest.approx(FADE_S * np.array([0.4, 0.8, 1.2, 1.6, 2.0]))
+
+    def at(*times: float) -> np.ndarray:
+        return trend.score([History(np.zeros(len(times), np.int64), np.array(times))])[0]
+
+    e = np.exp
+    assert at(2 * FADE_S) == pytest.approx(np.log1p([1 + e(-2), e(-1), 0]))
+    assert at(9e9).tolist() == at(2 * FADE_S).tolist() == trend.score([History(np.array([0]))])[0].tolist()
+    assert at(1.5 * FADE_S) == pytest.approx(np.log1p([e(-1.2), e(-0.2), 0]))  # as of the moment before, at 1.2
+    assert at(0.5 * FADE_S) == pytest.approx(np.log1p([e(-0.4), 0, 0]))
+    assert at(-1.0).tolist() == at(FADE_S, -1.0).tolist() == [0, 0, 0]
+    assert Trend.fit([History(np.array([0]))], 2).score([log[0], History(EMPTY)]).tolist() == [[0, 0], [0, 0]]
+
+
+def test_user_knn_sums_squared_cosines_of_those_who_had_an_item() -> None:
+    """idf: item 0 log 3, item 1 log(3/2), item 2 log(3/3) = 0: what everybody had says nothing."""
+    neighbours = UserNeighbours.fit(sequences([0, 2], [1, 2, 1], [1, 2]), num_items=4)
+    alike = neighbours.score(sequences([1], [0, 1], [2], []))
+    assert alike[0] == pytest.approx([0, 2, 2, 0])  # the cosine with either user of item 1 is 1
+    zero, one = 0.98 * np.log(3), np.log(1.5)
+    squared = zero**2 + one**2
+    assert alike[1] == pytest.approx([zero**2 / squared, 2 * one**2 / squared, (zero**2 + 2 * one**2) / squared, 0])
+    assert alike[2:].tolist() == [[0, 0, 0, 0]] * 2
+
+
+def test_only_the_nearest_users_vote() -> None:
+    far = [[0, 2, 3 + n] for n in range(90)]
+    scores = UserNeighbours.fit(sequences(*far, *[[0, 1]] * 80, [2]), num_items=100).score(sequences([0]))[0]
+    assert scores[1] > 0
+    assert scores[2:].tolist() == [0] * 98
+
+
+@pytest.mark.parametrize("dense_up_to", [3, 0])
+def test_every_table_comes_back_from_its_arrays(dense_up_to: int) -> None:
+    tables = CollaborativeTables.fit(LOG, 3, dense_up_to)
+    trend = Trend.fit([History(one, np.arange(len(one)) * 1e6) for one in LOG], 3)
+    tables = dataclasses.replace(tables, trend=trend, user_knn=UserNeighbours.fit(LOG, 3))
+    read = CollaborativeTables.from_arrays(tables.to_arrays())
+    history = sequences([0, 1], [])
+    assert read.names == tables.names
+    for name in read.names:
+        assert read.score(name, history).tolist() == tables.score(name, history).tolist()
+    assert read.user_knn is not None
+    assert tables.user_knn is not None
+    assert read.user_knn.score(history).tolist() == tables.user_knn.score(history).tolist()
+    assert read.trend is not None
+    assert read.trend.counts_PN.tolist() == trend.counts_PN.tolist()
 
 
 def test_a_column_beyond_the_catalogue_is_refused() -> None:

@@ -109,10 +109,12 @@ def test_a_user_who_has_everything_gets_impossible_scores_not_nan() -> None:
 
 @torch.no_grad()
 def test_a_fresh_gate_adds_components_at_equal_weight() -> None:
-    """softplus(0) = ln 2 for each: log-odds of two items are ln 2 times the summed difference of their z-scores."""
+    """softplus(-1.5) for each: log-odds of two items are that times the summed difference of their z-scores."""
     z, history, items, candidates = gate_inputs()
     log_p = FusionGate(("neural", "markov"))(z, history, items, candidates)[2]
-    assert float(log_p[0] - log_p[1]) == pytest.approx(math.log(2) * float((z[:, 2, 0] - z[:, 2, 1]).sum()), rel=1e-5)
+    assert float(log_p[0] - log_p[1]) == pytest.approx(
+        math.log1p(math.exp(-1.5)) * float((z[:, 2, 0] - z[:, 2, 1]).sum()), rel=1e-5
+    )
 
 
 @torch.no_grad()

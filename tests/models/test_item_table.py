@@ -24,10 +24,21 @@ def test_vectors_by_hand() -> None:
     assert bias.tolist() == pytest.approx([0.1, 0.2, 0])
 
 
+def test_some_rows_are_those_of_the_whole_table() -> None:
+    vectors, bias = table_of()(torch.tensor([2, 0]))
+    assert vectors.tolist() == [[2, 3], [2.5, 0]]
+    assert bias.tolist() == pytest.approx([0, 0.1])
+
+
 def test_an_unknown_item_equals_a_new_one_of_the_same_text() -> None:
     table = table_of().eval()
     assert torch.equal(table.from_text(TEXT)[2], table()[0][2])
     assert not torch.equal(table.from_text(TEXT)[0], table()[0][0])
+
+
+def test_a_new_item_has_no_vectors_of_other_modalities() -> None:
+    table = table_of()  # its second column is of another modality than text
+    assert table.from_text(torch.tensor([[1.0], [3.0]])).tolist() == [[2, 0], [6, 0]]
 
 
 def test_an_unknown_item_learns_no_residual() -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from driftline.config import EncoderConfig, HeadsConfig
+from driftline.models.item_sample import ItemSample
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
 from driftline.models.recommender import Recommender
@@ -15,9 +17,10 @@ from driftline.sequences.batches import Batch, History, collate
 ITEMS, DIM = 9, 8
 
 
-def recommender(rating: float = 0.0, drift: float = 0.0) -> Recommender:
+def recommender(rating: float = 0.0, drift: float = 0.0, **options: float) -> Recommender:
     torch.manual_seed(0)
-    config = EncoderConfig(kind="gru", dim=DIM, layers=1, dropout=0.0, id_dropout=0.0)
+    given = {"kind": "gru", "dim": DIM, "layers": 1, "dropout": 0.0, "id_dropout": 0.0, **options}
+    config = EncoderConfig.model_validate(given)
     items = ItemTable(torch.randn(ITEMS, 5), torch.ones(ITEMS, dtype=torch.bool), DIM, 0.0)
     return Recommender(items, UserEncoder(config), HeadsConfig(rating=rating, drift=drift))
 
@@ -94,6 +97,59 @@ def test_interests_of_a_batch_and_alone_agree() -> None:
     torch.testing.assert_close(together, alone)
 
 
+def test_item_dropout_hides_items_from_the_encoder_in_training_only() -> None:
+    """Hidden items leave the encoder with the time gaps alone: all interests after as many events are alike."""
+    model, given = recommender(item_dropout=0.999), batch([1, 2], [3, 4])
+    table_ND, _ = model.items()
+    torch.manual_seed(1)
+    hidden = model.train().interests(given, table_ND)
+    torch.testing.assert_close(hidden[0], hidden[1])
+    assert not torch.allclose(*model.eval().interests(given, table_ND))
+    half, (ones, _) = recommender(item_dropout=0.5), (torch.ones(ITEMS, DIM), None)
+    many = batch(list(range(1, 9)) * 100)
+    seen = half.train()._events(many, ones, many.items_BL)[0, :, 0]
+    assert 0.4 < float(seen.mean()) < 0.6
+
+
+def test_the_adversarial_step_is_up_the_gradient_and_as_long_as_stated() -> None:
+    model, given = recommender(adversarial=0.1).train(), batch([1, 2, 3, 4], [5, 6])
+    table_ND, bias_N = model.items()
+    events = model._events(given, table_ND, given.items_BL)
+    states = model.encoder(events, given.mask_BL, given.gaps_BL)
+    loss = next_item_loss(states, table_ND, bias_N, given, model.mask_seen)
+    step = model._worst_step(loss, events)
+    assert not step.requires_grad
+    torch.testing.assert_close(step.norm(dim=(1, 2)), 0.1 * events.norm(dim=(1, 2)))
+    assert not step[1, 2:].any()  # padding has no gradient
+
+    def moved(by: Tensor) -> float:
+        after = model.encoder(events + by, given.mask_BL, given.gaps_BL)
+        return float(next_item_loss(after, table_ND, bias_N, given, model.mask_seen))
+
+    assert moved(step) > float(loss) > moved(-step)
+    losses = model(given)
+    assert losses.parts["adversarial"] == pytest.approx(moved(step), rel=1e-5)
+    assert float(losses.total) == pytest.approx(losses.parts["next_item"] + losses.parts["adversarial"])
+    assert "adversarial" not in model.eval()(given).parts
+
+
+@torch.no_grad()
+def test_an_untied_item_is_another_as_input_than_as_answer() -> None:
+    model, given = recommender(tied_output=False).train(), batch([1, 2, 3])
+    assert model.as_input is not None
+    tied = recommender().train()
+    assert float(model(given).total) == pytest.approx(float(tied(given).total))  # it starts tied
+    model.as_input.weight[2] = 1.0
+    table_ND, _ = model.items()
+    before, after = tied.interests(given, table_ND), model.interests(given, table_ND)
+    torch.testing.assert_close(before[0, :2], after[0, :2])
+    assert not torch.isclose(before[0, 2:], after[0, 2:]).all(dim=-1).any()  # from item 2 on
+    torch.testing.assert_close(model.last_interests(given, table_ND), after[:, -1])
+    assert torch.equal(table_ND, tied.items()[0])
+    every = ItemSample(torch.arange(ITEMS), torch.zeros(ITEMS), given)
+    torch.testing.assert_close(model.losses(given, every).total, model.losses(given).total)
+
+
 @torch.no_grad()
 def test_items_without_events_are_scored_by_their_text() -> None:
     model = with_text_head().eval()
@@ -117,6 +173,8 @@ def test_the_text_head_learns_without_moving_anything_else() -> None:
     expected = next_item_loss(states, table_ND[:7], bias_N[:7], given, mask_seen=True)
     expected = expected + L2 * (model.text_head.project.weight**2).sum()
     assert losses.parts["text"] == pytest.approx(float(expected), rel=1e-5)
+    every = ItemSample(torch.arange(ITEMS), torch.zeros(ITEMS), given)
+    assert model.losses(given, every).parts["text"] == pytest.approx(losses.parts["text"])
     model.text_head.loss(states, model.items.known_N, given, mask_seen=True).backward()
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == {
         "text_head.project.weight",

@@ -43,3 +43,13 @@ def test_few_texts_make_smaller_batches(base: Path) -> None:
     assert [len(items) for rank in range(2) for _, items in sampler.epoch(0, rank, 2)] == [1, 1]
     assert sampler.batches_per_epoch(4) == 0
     assert list(sampler.epoch(0, 0, 4)) == []
+
+
+def test_words_are_dropped_by_item_and_epoch_whatever_the_ranks(base: Path) -> None:
+    texts = [" ".join(f"w{number}" for number in range(50)), "alone"]
+    sampler = TextSampler(Tokenizer(base, 48), texts, np.arange(2), batch_size=1, seed=0, word_dropout=0.4)
+    read = sampler._read(0, epoch=0).split()
+    assert read == sampler._read(0, epoch=0).split() != sampler._read(0, epoch=1).split()
+    assert [word for word in texts[0].split() if word in read] == read  # in their order
+    assert 20 <= len(read) <= 40
+    assert {sampler._read(1, epoch) for epoch in range(20)} == {"alone"}

@@ -178,6 +178,8 @@ def test_the_first_layers_only(base: Path) -> None:
 def test_a_base_that_cannot_be_used_is_a_configuration_error(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"text.layers` = 3: .* has 2 layers"):
         load_backbone(base, 3)
+    with pytest.raises(ConfigError, match=r"`drift.judge.layers` = 3: .* has 2 layers"):
+        load_backbone(base, 3, section="drift.judge")
     with pytest.raises(ConfigError, match=r"no model directory .*nowhere; run `driftline fetch`"):
         load_backbone(tmp_path / "nowhere", 1)
 

@@ -35,6 +35,23 @@ def inputs(rows: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     return events, torch.ones(rows, LENGTH, dtype=torch.bool), gaps
 
 
+@torch.no_grad()
+def test_event_types_are_read_where_configured() -> None:
+    torch.manual_seed(1)
+    made = UserEncoder(EncoderConfig(kind="gru", dim=DIM, layers=1, event_types=True)).eval()
+    assert made.event_type is not None
+    events, mask, gaps = inputs()
+    unknown, types = torch.zeros_like(gaps), torch.zeros_like(gaps)
+    types[:, 2] = 4
+    torch.testing.assert_close(made(events, mask, gaps, types), made(events, mask, gaps))  # they start at zero
+    nn.init.normal_(made.event_type.weight)
+    before, after = made(events, mask, gaps, unknown), made(events, mask, gaps, types)
+    torch.testing.assert_close(before, made(events, mask, gaps))
+    torch.testing.assert_close(before[:, :3], after[:, :3])
+    assert not torch.isclose(before[:, 3:], after[:, 3:]).all(dim=-1).any()
+    assert UserEncoder(EncoderConfig(kind="gru", dim=DIM)).event_type is None
+
+
 def test_there_is_one_state_more_than_events(encoder: UserEncoder) -> None:
     assert encoder(*inputs()).shape == (2, LENGTH + 1, DIM)
 

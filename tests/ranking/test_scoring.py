@@ -1,6 +1,7 @@
 """Components and their fusion over a catalogue of six items."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate
 from driftline.models.item_table import ItemTable
 from driftline.models.recommender import Recommender
+from driftline.models.trend import Trend
 from driftline.models.user_encoder import UserEncoder
+from driftline.models.user_knn import UserNeighbours
 from driftline.ranking.order import best_first
 from driftline.ranking.scoring import Scorer
 from driftline.sequences.batches import History
@@ -163,7 +166,11 @@ def plain_log_p(made: Scorer, items: np.ndarray, p_drift: float) -> np.ndarray:
             found[item] = max(found[item], decay**age)
         return found
 
-    item_item, chain = (t.toarray() if issparse(t) else t for t in (tables.item_item_NN, tables.markov_NN))
+    def log_share(score: np.ndarray) -> np.ndarray:
+        return np.log(score / max(score.sum(), 1e-9) + 0.02 / N)
+
+    fitted = (tables.item_item_NN, tables.markov_NN, tables.co_occurrence_NN)
+    item_item, chain, pairs = (t.toarray() if issparse(t) else t for t in fitted)
     with torch.no_grad():
         table, bias = made.ranker.items()
         read = torch.from_numpy(items[-WINDOW:] if len(items) else np.zeros(1, dtype=np.int64))
@@ -175,6 +182,7 @@ def plain_log_p(made: Scorer, items: np.ndarray, p_drift: float) -> np.ndarray:
         f"{tables.item_item}-recency": weights(0.9) @ item_item,
         "markov": weights(0.6) @ chain,
         "popularity": np.log1p(tables.popularity_N),
+        "co-occurrence": log_share(weights(0.6) @ pairs),
         "attention": np.exp(logits) / np.exp(logits).sum(),
     }
     possible = ~np.isin(np.arange(N), items)
@@ -199,7 +207,7 @@ def test_fast_scores_rank_like_the_plain_ones(dense_up_to: int) -> None:
     sequences = [rng.permutation(60)[: rng.integers(2, 30)] for _ in range(80)]
     tables = CollaborativeTables.fit(sequences, 60, dense_up_to)
     made = scorer(
-        components=("neural", f"{tables.item_item}-recency", "markov", "popularity", "attention"),
+        components=("neural", f"{tables.item_item}-recency", "markov", "co-occurrence", "popularity", "attention"),
         text=torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(60, 8)).astype(np.float32)), dim=-1),
         tables=tables,
     )
@@ -220,3 +228,16 @@ def test_a_long_batch_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     whole = log_p(made, *histories, **new)
     monkeypatch.setattr("driftline.ranking.scoring.SCORES_AT_ONCE", 2 * 7)
     np.testing.assert_allclose(log_p(made, *histories, **new), whole, atol=1e-5)
+
+
+def test_trend_and_user_knn_are_components_where_they_were_fitted() -> None:
+    log = [History(one, np.arange(len(one)) * 1e6) for one in SEQUENCES]
+    components, asked = ("trend", "user-knn"), log[2].slice(0, 2)
+    with pytest.raises(ValueError, match=r"fusion\.components has trend"):
+        scorer(components=components).components([asked], [asked.items])
+    trend, users = Trend.fit(log, ITEMS), UserNeighbours.fit(SEQUENCES, ITEMS)
+    tables = replace(CollaborativeTables.fit(SEQUENCES, ITEMS), trend=trend, user_knn=users)
+    z_CBN, open_BN = scorer(components=components, tables=tables).components([asked], [asked.items])
+    for found, score in zip(z_CBN[:, 0].numpy(), (trend.score([asked])[0], users.score([asked.items])[0]), strict=True):
+        others = score[open_BN[0].numpy()]
+        assert found[open_BN[0].numpy()] == pytest.approx((others - others.mean()) / others.std(), abs=1e-4)

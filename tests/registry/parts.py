@@ -8,7 +8,7 @@ import torch
 
 from driftline.catalog.items import Catalog
 from driftline.config import Config, parse_config
-from driftline.drift.calibration import DriftCalibration
+from driftline.drift.calibration import DriftCalibration, OrderCalibration
 from driftline.drift.evidence import FEATURES
 from driftline.evaluation.provenance import versions
 from driftline.models.adapters import adapter_state
@@ -53,15 +53,8 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
     flat = {"means": (0.0,) * len(FEATURES), "scales": (1.0,) * len(FEATURES), "weights": (0.0,) * len(FEATURES)}
-    calibration = DriftCalibration(
-        FEATURES,
-        **flat,
-        intercept=p_drift_log_odds,
-        prevalence=0.5,
-        arl_events=200,
-        threshold_natural=9,
-        threshold_shuffled=5,
-    )
+    natural = OrderCalibration(FEATURES, **flat, intercept=p_drift_log_odds, prevalence=0.5, threshold=9)
+    calibration = DriftCalibration(200, natural, replace(natural, threshold=5))
     assert vectors.shape[1] == TEXT_VECTOR_DIM
     whole = Contents(
         config=config,
@@ -76,8 +69,9 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
         drift_known_N=known_N,
         calibration=calibration,
         held_out_users=["u7", "用户"],
+        verifier_ND=torch.randn(10, config.drift.encoder.dim),
     )
-    return whole if drift else replace(whole, drift=None, drift_known_N=None, calibration=None)
+    return whole if drift else replace(whole, drift=None, drift_known_N=None, calibration=None, verifier_ND=None)
 
 
 def manifest_of(name: str) -> Manifest:

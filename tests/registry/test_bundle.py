@@ -101,15 +101,16 @@ def test_another_format_version_is_refused(bundle: Path) -> None:
     described |= {"format_version": FORMAT_VERSION + 1, "novelty": True}
     (bundle / MANIFEST).write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(
-        BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads 2 and {FORMAT_VERSION}"
+        BundleError, match=f"format version {FORMAT_VERSION + 1}; this Driftline reads 2, 3, {FORMAT_VERSION}"
     ):
         open_bundle(bundle)
 
 
-def test_the_format_version_before_is_read(bundle: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_format_versions_before_are_read(bundle: Path, version: int) -> None:
     described = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-    (bundle / MANIFEST).write_text(json.dumps(described | {"format_version": 2}), encoding="utf-8")
-    assert open_bundle(bundle)[1].format_version == 2
+    (bundle / MANIFEST).write_text(json.dumps(described | {"format_version": version}), encoding="utf-8")
+    assert open_bundle(bundle)[1].format_version == version
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """The parts of a bundle survive a write and a read."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import driftline
+from driftline.drift.calibration import DriftCalibration
 from driftline.errors import BundleError
+from driftline.models.adapters import adapter_state
+from driftline.models.build import build_ranker
 from driftline.registry.bundle import write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
@@ -28,10 +32,10 @@ def test_every_part_comes_back_equal(model: Model, tmp_path: Path) -> None:
         one, other = getattr(before, name), getattr(after, name)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one), name
-    for name in ("text_vectors_NT", "known_N", "drift_known_N"):
+    for name in ("text_vectors_NT", "known_N", "drift_known_N", "verifier_ND"):
         assert torch.equal(getattr(before, name), getattr(after, name)), name
     one, other = before.tables.to_arrays(), after.tables.to_arrays()
-    assert one.keys() == other.keys() == {"popularity_N", "ease_NN", "markov_NN"}
+    assert one.keys() == other.keys() == {"popularity_N", "ease_NN", "markov_NN", "co_occurrence_NN"}
     assert all(np.array_equal(one[key], other[key]) for key in one)
     assert before.gate.components == after.gate.components
     assert all(
@@ -61,6 +65,20 @@ def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:
     assert loaded.score(HISTORY).equals(made.score(HISTORY))
 
 
+def test_a_drift_part_of_before_the_verifier_works_without_it(model: Model, tmp_path: Path) -> None:
+    calibration = model.contents.calibration
+    assert calibration is not None
+    four = {name: getattr(calibration.natural, name)[:4] for name in ("features", "means", "scales", "weights")}
+    natural = replace(calibration.natural, **four)
+    replace(model.contents, calibration=DriftCalibration(200, natural, natural), verifier_ND=None).save(tmp_path)
+    assert "verifier_ND" not in load_file(tmp_path / "drift.safetensors")
+    older = Model(Contents.load(tmp_path))
+    # the flat calibration gives every history the same odds
+    assert older.drift(HISTORY).p_drift == pytest.approx(model.drift(HISTORY).p_drift)
+    ((verdict, _),) = older.follow_drift([HISTORY], [None])
+    assert verdict.p_drift == pytest.approx(older.drift(HISTORY).p_drift)
+
+
 def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:
     contents_of(config_of(base, tmp_path), drift=False).save(tmp_path)
     assert not (tmp_path / "drift.safetensors").exists()
@@ -70,3 +88,19 @@ def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:
     assert answer.policy.reason == "drift detection is off: the whole history is read"
     with pytest.raises(BundleError, match="drift.enabled=false"):
         loaded.drift(HISTORY)
+
+
+def test_a_bundle_with_vectors_of_other_modalities(base: Path, tmp_path: Path) -> None:
+    contents = contents_of(config_of(base, tmp_path))
+    torch.manual_seed(0)
+    images = torch.randn(10, 3)
+    ranker = build_ranker(contents.config, contents.text_vectors_NT, contents.known_N, images)
+    torch.nn.init.normal_(ranker.items.project.weight)
+    seen = replace(contents, ranker=adapter_state(ranker), item_vectors_NV=images)
+    seen.save(tmp_path)
+    made, loaded = Model(seen), Model(Contents.load(tmp_path))
+    assert loaded.score(HISTORY).equals(made.score(HISTORY))
+    blind = Model(replace(seen, item_vectors_NV=torch.zeros(10, 3)))
+    assert not blind.score(HISTORY).equals(made.score(HISTORY))
+    new = {"new": "Crooked Prairie (1955)."}
+    assert "new" in {item.item_id for item in loaded.recommend(HISTORY, k=11, new_items=new).items}

@@ -1,6 +1,5 @@
 """What a loaded bundle answers, on ten items."""
 
-import dataclasses
 from dataclasses import asdict
 from pathlib import Path
 
@@ -243,5 +242,16 @@ def test_evaluation_scores_what_is_served(model: Model) -> None:
     assert functions.keys() == {"driftline", "driftline neural"}
     histories = [History(np.array([0, 3, 5, 1, 8]), np.arange(5.0)), History(np.empty(0, np.int64))]
     served, neural = functions["driftline"](histories), functions["driftline neural"](histories)
-    np.testing.assert_allclose(served[0], model.score(HISTORY).to_numpy(), atol=1e-5)
-    np.testing.assert_allclose(neural, model.scorer.neural([dataclasses.replace(h, times_s=None) for h in histories]))
+    np.testing.assert_allclose(served[0], model.score(HISTORY, np.arange(5.0)).to_numpy(), atol=1e-5)
+    np.testing.assert_allclose(neural, model.scorer.neural(histories))
+
+
+def test_the_times_of_a_history_are_read_wherever_it_is_read(model: Model) -> None:
+    times_s = [0.0, 1.0, 500.0, 501.0, 90_000.0]
+    bare, timed = model.score(HISTORY), model.score(HISTORY, times_s)
+    assert np.abs(timed - bare)[np.isfinite(bare)].max() > 1e-3
+    pd.testing.assert_series_equal(model.score(HISTORY, [np.nan] * 5), bare)  # unknown ones are like none
+    with_unknown = model.score([*HISTORY[:2], "nobody's", *HISTORY[2:]], [*times_s[:2], 7.0, *times_s[2:]])
+    pd.testing.assert_series_equal(with_unknown, timed)
+    with pytest.raises(ValueError, match="times_s has 2 entries for 5 events"):
+        RankRequest(HISTORY, times_s=[1.0, 2.0])

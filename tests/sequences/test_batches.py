@@ -45,6 +45,22 @@ def test_collate_without_times_or_values_holds_neither() -> None:
     assert collate(numbered(3), with_times=False).gaps_BL is None
 
 
+def test_types_are_padded_cropped_dropped_with_the_times_and_shuffled_with_the_items() -> None:
+    """Purchases are number 4; 0 is unknown."""
+    typed = History(np.arange(6), np.arange(6.0), types=np.array([1, 1, 4, 1, 1, 4]))
+    batch = collate([typed.slice(1, 4), History(np.array([9, 9, 9, 9]))])
+    assert batch.types_BL is not None
+    assert batch.types_BL.tolist() == [[1, 4, 1, 0], [0, 0, 0, 0]]
+    assert collate([History(np.array([1]))]).types_BL is None
+    shuffled = typed.shuffled(np.random.default_rng(0))
+    assert shuffled.types is not None
+    assert set(shuffled.items[shuffled.types == 4].tolist()) == {2, 5}
+    kept, dropped = (next(CropSampler([typed], 6, 1, 0, drop_times=share).epoch(0)) for share in (0.0, 1.0))
+    assert kept.types_BL is not None
+    assert kept.types_BL.tolist() == [[1, 1, 4, 1, 1, 4]]
+    assert dropped.types_BL is None
+
+
 def test_an_empty_history_is_a_row_of_padding() -> None:
     batch = collate([History(np.empty(0, np.int64)), History(np.array([5, 6]))])
     assert rows(batch) == [[], [5, 6]]

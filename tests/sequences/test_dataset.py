@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from driftline.columns import Events
 from driftline.config import Config, parse_config
 from driftline.errors import DataError
-from driftline.sequences.dataset import load_dataset, ranking_split
+from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
 
 HEAD = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ROWS = [
@@ -45,6 +46,8 @@ def test_histories_are_indices_into_the_catalogue(tmp_path: Path) -> None:
     np.testing.assert_allclose(values, [0, 1, 0.25, 0.75])  # ratings 1, 5, 2, 4 on the scale 1..5
     assert histories["u2"].times_s is not None
     assert histories["u2"].times_s.tolist() == [11, 14, 15]
+    assert histories["u2"].types is not None
+    assert histories["u2"].types.tolist() == [7, 7, 7]  # view, click, cart, purchase, listen, read, rating
     assert dataset.histories(dataset.events, ["u2"]).keys() == {"u2"}
     assert dataset.users == ["u1", "u2"]
 
@@ -57,6 +60,9 @@ def test_a_target_is_ranked_with_what_came_before_it(tmp_path: Path) -> None:
         for number, (user, item) in enumerate(zip(test.user_ids, test.item_ids, strict=True))
     }
     assert known == {("u1", "d"): [0, 2, 1], ("u2", "d"): [1, 0]}
+    types = dataset.target_history(test, 0).types
+    assert types is not None
+    assert set(types.tolist()) == {7}
 
 
 def test_the_report_counts_rows(tmp_path: Path) -> None:
@@ -78,6 +84,20 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     original = load_dataset(config_of(tmp_path, ROWS)).fingerprint
     assert load_dataset(config_of(tmp_path, ROWS)).fingerprint == original
     assert load_dataset(config_of(tmp_path, [*ROWS[:-1], "u1\td\t5\t16"])).fingerprint != original
+
+
+def test_item_vectors_belong_to_the_data(tmp_path: Path) -> None:
+    def loaded(length: float) -> Dataset:
+        path = tmp_path / "vectors.parquet"
+        pd.DataFrame({"item_id": ["c", "d"], "image": [[0.0, length], [-length, 0.0]]}).to_parquet(path)
+        return load_dataset(config_of(tmp_path, ROWS, item_vectors=str(path)))
+
+    dataset = loaded(2)
+    assert dataset.item_vectors_NV is not None
+    assert dataset.item_vectors_NV.tolist() == [[0, 0], [0, 0], [0, 1], [-1, 0]]
+    without = load_dataset(config_of(tmp_path, ROWS))
+    assert without.item_vectors_NV is None
+    assert without.fingerprint != dataset.fingerprint != loaded(-2).fingerprint
 
 
 def test_held_out_users_are_kept_from_the_ranker_on_request(tmp_path: Path) -> None:

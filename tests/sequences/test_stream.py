@@ -99,6 +99,17 @@ def test_crops_are_consecutive_events_in_catalogue_numbers(ingested: Ingested) -
     assert len(starts) > 10
 
 
+def test_crops_from_anywhere_go_on_to_the_end_of_the_window(ingested: Ingested) -> None:
+    """Users have 2 to 39 events: what follows from a random place on, of which the window keeps ten."""
+    lengths = [
+        int(length)
+        for epoch in range(3)
+        for batch in sampler(ingested, window_events=10, random_start=True).epoch(epoch)
+        for length in batch.mask_BL.sum(dim=1)
+    ]
+    assert set(lengths) == set(range(2, 11))
+
+
 @settings(max_examples=25)
 @given(
     start=st.integers(0, 50),

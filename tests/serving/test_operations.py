@@ -74,9 +74,13 @@ def _with_swap_fault(response: httpx.Response) -> dict[str, str] | None:
 
 @pytest.fixture(scope="module")
 def narrow(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A second application, which can do one thing at a time and let one more wait."""
+    """A second application, which can do two things at a time and let one more wait.
+
+    Two, because replicas ask UserState for promotions every second: one that a test stops in the middle of its question
+    keeps the place.
+    """
     database = f"sqlite:///{tmp_path_factory.mktemp('narrow')}/driftline.db"
-    narrow_args = {"database": database, "max_ongoing_requests": 1, "max_queued_requests": 1, "max_model_replicas": 1}
+    narrow_args = {"database": database, "max_ongoing_requests": 2, "max_queued_requests": 1, "max_model_replicas": 1}
     narrow_args["rank_seconds"] = 2.0
     args = service.args.model_copy(update=narrow_args)
     deploy(application(service.args), _narrow(args))

@@ -86,7 +86,8 @@ def test_events_have_figures_where_the_model_has_read_them() -> None:
     events = [StoredEvent(e.event_id, "ada", e.item_id, e.type, e.timestamp, text="t") for e in HISTORY[2:5]]
     older = StoredEvent("e-1", "ada", "i9", "view", 1.0)
     items = [event.item_id for event in HISTORY]
-    view = UserView(7, 0, True, 7, items, 10.0, 15.0, None, None, "current")
+    times_s, types = [event.timestamp for event in HISTORY], [event.type for event in HISTORY]
+    view = UserView(7, 0, True, 7, items, times_s, types, None, None, "current")
     user = UserHistory(view, HISTORY)
     changes = [PolicyChange(5.0, "reset", "b1", "r1")]
     page = EventsPage([older, *events], (14.0, 3))

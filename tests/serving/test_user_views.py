@@ -44,7 +44,7 @@ def test_a_history_is_read_once_and_versions_are_always_new(store: CountingStore
     assert views.read("acme", "ada").version == 1
     store.append_events("acme", [event(1, "bob")])
     again = views.read("acme", "ada")
-    assert (again.version, again.item_ids, again.first_timestamp, again.last_timestamp) == (2, ["i1", "i2"], 1.0, 2.0)
+    assert (again.version, again.item_ids, again.times_s) == (2, ["i1", "i2"], [1.0, 2.0])
     assert store.num_read == 1
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from driftline.config import AdapterConfig
+from driftline.config import AdapterConfig, EncoderConfig, HeadsConfig, parse_config
 from driftline.models.adapters import add_adapter
 from driftline.training.activations import Activations, trace, trace_line
-from driftline.training.outlines import Outline
+from driftline.training.outlines import Outline, follow_recommender, softmax_items
 
 M, T, H, KV_HEADS, HEADS, WIDTH, FEED, RANK = 2, 5, 16, 2, 4, 4, 24, 3
 
@@ -78,3 +78,18 @@ def test_depth_is_a_line(checkpointing: bool) -> None:
 
 def test_scaling_leaves_gradients() -> None:
     assert Activations(10, 20, 7, 2).scaled(0.5) == Activations(5, 10, 7, 1)
+
+
+def test_a_large_catalogue_is_trained_in_the_memory_of_its_sample() -> None:
+    """Two workers of 4 sequences of 25 events: 200 items of batches and 300 others."""
+    config = parse_config({"name": "large", "data": {"sample": "ml-100k"}})
+
+    def saved(items: int, **options: float) -> int:
+        encoder = EncoderConfig.model_validate({"full_softmax_up_to": 1000, "sampled_items": 300, **options})
+        assert softmax_items(config, encoder, items, 4, 25) == (500 if items > encoder.full_softmax_up_to else items)
+        return follow_recommender(config, encoder, HeadsConfig(rating=0.0), items, 4, 25, False).saved
+
+    bytes_of_logits = 4 * 4 * 25  # of one item
+    assert saved(1000) > 1000 * bytes_of_logits
+    assert 500 * bytes_of_logits < saved(100_000) < saved(100_000, full_softmax_up_to=100_000) / 10
+    assert saved(1000, adversarial=0.1) > 1.8 * saved(1000)

@@ -8,7 +8,14 @@ from driftline.config.run import Config
 
 def find_conflicts(config: Config) -> list[str]:
     """Every impossible combination of a configuration whose single values are valid."""
-    return [*_storage(config), *_data(config), *_deepspeed(config), *_adapters(config), *_judge(config)]
+    return [
+        *_storage(config),
+        *_data(config),
+        *_deepspeed(config),
+        *_adapters(config),
+        *_judge(config),
+        *_encoders(config),
+    ]
 
 
 def missing_paths(config: Config) -> list[str]:
@@ -18,6 +25,7 @@ def missing_paths(config: Config) -> list[str]:
         "data.items": config.data.items,
         "data.graph": config.data.graph,
         "data.links": config.data.links,
+        "data.item_vectors": config.data.item_vectors,
     }
     folders = {"data.interactions"} if config.data.ingest == "ray-data" else set()
     found = {key: path and (path.is_file() or (key in folders and path.is_dir())) for key, path in named.items()}
@@ -75,6 +83,11 @@ def _deepspeed(config: Config) -> Iterator[str]:
         )
     if "nvme" in (options.offload_optimizer, options.offload_parameters) and options.nvme_path is None:
         yield "training.deepspeed.nvme_path is missing: offloading to nvme needs a folder on a fast local disk"
+    if config.training.average and stage == 3:
+        yield (
+            f"training.average={config.training.average} needs whole weights on every worker: set "
+            "training.deepspeed.zero_stage to 0, 1 or 2 (it is 3), or leave training.average at 0"
+        )
     if not use_gpu and {options.offload_optimizer, options.offload_parameters} != {"none"}:
         yield (
             "training.deepspeed.offload_optimizer and offload_parameters: without a GPU there is nothing to offload "
@@ -119,6 +132,27 @@ def _adapter(config: Config, key: str, kind: str) -> Iterator[str]:
             f"{key}.kind=prefix cannot be trained with training.deepspeed.gradient_checkpointing=true: "
             "the prefix is a key-value cache; switch one of them off"
         )
+
+
+def _encoders(config: Config) -> Iterator[str]:
+    options = config.training.deepspeed
+    if not config.drift.encoder.tied_output:
+        yield "drift.encoder.tied_output=false: the drift statistic reads one item table; set it to true"
+    if config.drift.encoder.event_types:
+        yield "drift.encoder.event_types=true: the drift statistic reads items alone; set it to false"
+    if config.encoder.event_types and config.data.ingest == "ray-data":
+        yield "encoder.event_types=true needs data.ingest=memory: ingested histories do not hold the types"
+    for key, encoder in (("encoder", config.encoder), ("drift.encoder", config.drift.encoder)):
+        if encoder.adversarial and options.zero_stage == 3:
+            yield (
+                f"{key}.adversarial={encoder.adversarial} needs whole weights: "
+                "set training.deepspeed.zero_stage to 0, 1 or 2"
+            )
+        if encoder.adversarial and options.gradient_checkpointing and encoder.kind == "llm":
+            yield (
+                f"{key}.adversarial={encoder.adversarial} needs the activations twice: "
+                "set training.deepspeed.gradient_checkpointing=false"
+            )
 
 
 def _judge(config: Config) -> Iterator[str]:

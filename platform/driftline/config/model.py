@@ -8,6 +8,17 @@ from pydantic import Field, field_validator, model_validator
 from driftline.config.base import Section
 
 EncoderKind = Literal["gru", "lstm", "transformer", "llm", "mean"]
+Component = Literal[
+    "neural",
+    "ease-recency",
+    "item-knn-recency",
+    "co-occurrence",
+    "markov",
+    "user-knn",
+    "popularity",
+    "trend",
+    "attention",
+]
 AdapterKind = Literal["lora", "dora", "rslora", "qlora", "adalora", "ia3", "prefix", "full"]
 
 
@@ -22,6 +33,9 @@ class DataConfig(Section):
     """Knowledge-graph triples (.kg)."""
     links: Path | None = None
     """Item to graph entity (.link)."""
+    item_vectors: Path | None = None
+    """Precomputed vectors of items (.parquet): ``item_id`` and a column of lists of numbers for each modality (image,
+    audio …). The ranker reads them beside the text vectors."""
     columns: dict[str, str | None] = Field(default_factory=dict)
     """Input column -> Driftline column (``columns.Events``); null ignores the input column."""
     repeat_consumption: bool = False
@@ -96,6 +110,8 @@ class TextConfig(Section):
     """Items per worker and step; every other item of the catalogue is a negative."""
     learning_rate: float = Field(3e-3, gt=0)
     temperature: float = Field(0.07, gt=0)
+    word_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the words of an item text that an alignment step does not read; others in every epoch."""
     domain: DomainConfig = DomainConfig()
 
 
@@ -113,6 +129,20 @@ class EncoderConfig(Section):
     """Share of items that are seen by text alone in a training step."""
     mask_seen: bool = False
     """Leave items the user already had out of the training softmax (never where the catalogue allows repeats)."""
+    tied_output: bool = True
+    """An item in a history and the same item as the answer have one vector. Untied, it has another residual as input,
+    which starts at zero."""
+    event_types: bool = False
+    """Read what kind each event is (view, purchase, rating …), where the history says so."""
+    full_softmax_up_to: int = Field(100_000, ge=1)
+    """Items up to which the training softmax is over all; beyond, over the items of all workers' batches and
+    ``sampled_items`` others, logQ-corrected."""
+    sampled_items: int = Field(8_192, ge=1)
+    item_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of a training history's events whose item the encoder does not see; they stay targets."""
+    adversarial: float = Field(0.0, ge=0)
+    """Also train on the item vectors moved by this share of their length to where the loss is higher (FGM, Miyato et
+    al. 2017): twice the time. 0 = not."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "EncoderConfig":
@@ -136,14 +166,14 @@ class HeadsConfig(Section):
 class FusionConfig(Section):
     """Which scores the gate mixes, and how it is fitted on validation targets."""
 
-    components: tuple[
-        Literal["neural", "ease-recency", "item-knn-recency", "markov", "popularity", "attention"], ...
-    ] = ("neural", "ease-recency", "markov", "popularity", "attention")
+    components: tuple[Component, ...] = ("neural", "ease-recency", "co-occurrence", "popularity", "attention")
     """ease-recency and item-knn-recency are one place: the size of the catalogue decides which of them stands there
-    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it."""
+    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the moment
+    of the history's last event. user-knn keeps the items of all training users in the bundle and costs a request about
+    a millisecond."""
     steps: int = Field(300, ge=1)
-    weight_decay: float = Field(0.3, ge=0)
-    """Pulls the gate towards equal weights: it is fitted on few targets, the same that chose the epoch."""
+    weight_decay: float = Field(0.03, ge=0)
+    """Of the gate, which is fitted on few targets, the same that chose the epoch."""
 
 
 class JudgeConfig(Section):

@@ -19,7 +19,7 @@ from driftline.config.model import (
 )
 from driftline.config.training import TrackingConfig, TrainingConfig
 
-Protocol = Literal["leave-one-out", "temporal-successive"]
+Protocol = Literal["leave-one-out", "temporal-successive", "cold-item", "rating"]
 
 
 def default_storage() -> Path:

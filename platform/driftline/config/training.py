@@ -57,11 +57,20 @@ class TrainingConfig(Section):
     """Upper bound for the ranking encoder; early stopping may end before."""
     batch_users: int = Field(16, ge=1)
     """Sequences per worker and step."""
+    crops: Literal["window", "anywhere"] = "window"
+    """What of a history an epoch of the ranking stage reads: ``window_events`` in a row, so that only longer histories
+    are cropped; or what follows from a random place on, so that short contexts are trained on as well."""
     learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(20, ge=1)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """After warm-up: keep the rate, let it fall in a line to 0, or along a cosine to 2 % at the last epoch."""
+    refit_epochs: int = Field(10, ge=0)
+    """Where validation events come before the test (temporal-successive): epochs of the ranking encoder, and new
+    collaborative tables, on all of them, once the best epoch and the gate have been found without. 0 = not."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Ranking encoder: validate and keep a running average of the weights at the ends of epochs, which keeps this share
+    of itself (about the last 1 / (1 - average) epochs; after Polyak & Juditsky 1992). 0 = the weights as they are."""
     validate_every_epochs: int = Field(5, ge=1)
     patience: int = Field(6, ge=1)
     """Validations without a better log-likelihood before training stops."""

@@ -1,18 +1,18 @@
 """From evidence to a calibrated P(drift) and an alarm threshold, on users that the drift model never saw.
 
 P(drift) is a logistic regression on the evidence features (Platt 1999) over streams with and without a splice; the
-alarm threshold gives the statistic the stated average run length (ARL) between false alarms.
+alarm threshold gives it the stated average run length (ARL) between false alarms.
 
-P(drift) is fitted on shuffled orders, where labels are exact. There are two thresholds, because steady users differ: in
-shuffled order the restart ratio is what theory says it is (ARL 200 needs about log 200 nats); in natural order browsing
-alone moves it, and the threshold is far higher. For the same reason P(drift) of natural histories runs high.
+There is one of each for shuffled and for natural orders, because steady users differ: in shuffled order labels are
+exact and the restart ratio is what theory says it is (ARL 200 needs about log 200 nats); in natural order browsing
+alone moves it, the threshold is far higher, and a P(drift) of shuffled histories would run high.
 
 Shape legend: F features, P labelled positions, T events of a stream.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from driftline.config import DriftConfig
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
-from driftline.drift.evidence import FEATURES, weigh
+from driftline.drift.evidence import FEATURES, WITHOUT_VERIFIER, weigh
 from driftline.drift.reading import Reader
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import Recipe, Stream, Track, draw_steady, draw_streams
@@ -55,8 +55,8 @@ class LogOdds:
     """Weight of drifted positions among those it was fitted on: P(drift) is stated at this prior."""
 
     def log_odds(self, features_TF: FloatArray) -> FloatArray:
-        """Log odds of drift after each event."""
-        standard_TF = (features_TF - np.array(self.means)) / np.array(self.scales)
+        """Log odds of drift after each event, from the features (of all of ``FEATURES``) that it was fitted on."""
+        standard_TF = (features_TF[:, : len(self.features)] - np.array(self.means)) / np.array(self.scales)
         log_odds_T: FloatArray = standard_TF @ np.array(self.weights) + self.intercept
         return log_odds_T
 
@@ -67,14 +67,32 @@ class LogOdds:
 
 
 @dataclass(frozen=True)
-class DriftCalibration(LogOdds):
-    """How evidence becomes a probability and an alarm; plain numbers."""
+class OrderCalibration(LogOdds):
+    """How evidence of histories in one order becomes a probability and an alarm."""
+
+    threshold: float
+    """nats of the statistic: one false alarm per ``arl_events`` on steady users. Older bundles alarm by it."""
+    p_alarm: float | None = None
+    """P(drift) that does the same: alarms are at or above it. None in bundles before format 4, which are older."""
+
+    @property
+    def alarms_at(self) -> float:
+        """Lowest :meth:`level` that alarms."""
+        return self.threshold if self.p_alarm is None else self.p_alarm
+
+    def level(self, statistic_T: FloatArray, p_drift_T: FloatArray) -> FloatArray:
+        """What alarms are read from, after each event."""
+        return statistic_T if self.p_alarm is None else p_drift_T
+
+
+@dataclass(frozen=True)
+class DriftCalibration:
+    """For either order of events, of which ``drift.event_order`` names one; plain numbers."""
 
     arl_events: int
-    threshold_natural: float
-    """nats of the statistic: one false alarm per ``arl_events`` on steady users in natural order; alarms use it."""
-    threshold_shuffled: float
-    """The same in shuffled order (track X of the benchmark)."""
+    natural: OrderCalibration
+    shuffled: OrderCalibration
+    """Track X of the benchmark."""
 
     def to_json(self) -> str:
         """Serialise; :meth:`from_json` gives back an equal value."""
@@ -82,19 +100,29 @@ class DriftCalibration(LogOdds):
 
     @classmethod
     def from_json(cls, text: str) -> "DriftCalibration":
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote, in this version or an older one.
 
         Raises
         ------
         BundleError
             If it was written for other features than this version computes.
         """
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
-        if values.get("features") != FEATURES:
-            raise BundleError(
-                f"drift calibration is for features {values.get('features')}, this version has {FEATURES}: retrain"
-            )
-        return cls(**values)
+        values = json.loads(text)
+        if "natural" not in values:  # before format 4: P(drift) of shuffled histories for both, two thresholds
+            for order in ("natural", "shuffled"):
+                shared = {field.name: values[field.name] for field in fields(LogOdds)}
+                values[order] = shared | {"threshold": values[f"threshold_{order}"]}
+        return cls(values["arl_events"], *(_order_calibration(values[order]) for order in ("natural", "shuffled")))
+
+
+def _order_calibration(values: Mapping[str, Any]) -> OrderCalibration:
+    read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    found = OrderCalibration(**read)
+    if found.features not in (FEATURES, WITHOUT_VERIFIER):
+        raise BundleError(
+            f"drift calibration is for features {found.features}, this version has {FEATURES}: train the bundle again"
+        )
+    return found
 
 
 def at_prior(p_drift: FloatArray, calibrated: float, wanted: float) -> FloatArray:
@@ -111,8 +139,9 @@ def calibrate(
     seed: int,
     pairs: int = PAIRS,
     steady_per_user: int = STEADY_PER_USER,
+    verifier_ND: NDArray[np.float32] | None = None,
 ) -> DriftCalibration:
-    """Fit P(drift) and the thresholds.
+    """Fit P(drift) and a threshold for either order of events.
 
     Parameters
     ----------
@@ -125,38 +154,40 @@ def calibrate(
     seed
         Draws the streams.
     pairs
-        Of a drifted and an undrifted stream, behind P(drift).
+        Of a drifted and an undrifted stream, behind each P(drift).
     steady_per_user
         Undrifted streams of every user, behind each threshold.
+    verifier_ND
+        The verifier's table; none of the users may have trained it either.
 
     Raises
     ------
     DataError
         If too few calibration users are long enough.
     """
-    reader = Reader(model, config.encoder.window_events)
+    reader = Reader(model, config.encoder.window_events, verifier_ND)
     users = {user: History(items) for user, items in histories.items()}
-    rng = np.random.default_rng([seed, 1])
-    rows: list[FloatArray] = []
-    labels: list[bool] = []
-    weights: list[float] = []
-    for stream, reach in with_reach(draw_streams(users, None, Recipe("X"), pairs, seed)):
-        positions, drifted, counted = labelled_positions(stream, rng, reach)
-        rows.append(weigh(reader.read(stream.items), config).features_TF[positions])
-        labels += drifted
-        weights += counted
 
-    def threshold(track: Track) -> float:
+    def calibrated(track: Track) -> OrderCalibration:
+        rng = np.random.default_rng([seed, 1])
+        rows: list[FloatArray] = []
+        labels: list[bool] = []
+        weights: list[float] = []
+        for stream, reach in with_reach(draw_streams(users, None, Recipe(track), pairs, seed)):
+            positions, drifted, counted = labelled_positions(stream, rng, reach)
+            rows.append(weigh(reader.read(stream.items), config).features_TF[positions])
+            labels += drifted
+            weights += counted
+        fitted = fit_log_odds(np.concatenate(rows), np.array(labels), np.array(weights))
         steady = draw_steady(users, None, Recipe(track), steady_per_user, seed)
-        runs = [weigh(reader.read(stream.items), config).statistic_T for stream in steady]
-        return threshold_for(runs, config.arl_events)
+        runs = [weigh(reader.read(stream.items), config) for stream in steady]
+        return OrderCalibration(
+            **asdict(fitted),
+            threshold=threshold_for([run.statistic_T for run in runs], config.arl_events),
+            p_alarm=threshold_for([fitted.p_drift(run.features_TF) for run in runs], config.arl_events),
+        )
 
-    return DriftCalibration(
-        **asdict(fit_log_odds(np.concatenate(rows), np.array(labels), np.array(weights))),
-        arl_events=config.arl_events,
-        threshold_natural=threshold("N"),
-        threshold_shuffled=threshold("X"),
-    )
+    return DriftCalibration(config.arl_events, natural=calibrated("N"), shuffled=calibrated("X"))
 
 
 def with_reach(streams: Sequence[Stream]) -> list[tuple[Stream, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from driftline.drift.calibration import run_length
+from driftline.drift.calibration import OrderCalibration, run_length
 from driftline.drift.classification import WITHIN_EVENTS, AlarmDelays
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.report import DriftReport
@@ -62,7 +62,7 @@ def check_drift(
     item_ids: Sequence[str],
     histories: Mapping[str, History],
     taste: TasteDistance,
-    threshold: float,
+    calibration: OrderCalibration,
     splices: int,
     seed: int,
     track: Track = "X",
@@ -80,8 +80,8 @@ def check_drift(
         Held-out users only.
     taste
         What far means.
-    threshold
-        nats; an alarm is a statistic at or above it.
+    calibration
+        Says what alarms.
     splices
         Streams per choice of B: one half drifted, the other half not.
     progress
@@ -101,18 +101,23 @@ def check_drift(
             reports += drift_batch([[item_ids[item] for item in stream.items] for stream in part])
             done += len(part)
             progress(done, total)
-        figures[name] = summarise(streams, reports, threshold, seed)
+        figures[name] = summarise(streams, reports, calibration, seed)
     return figures
 
 
 def summarise(
-    streams: Sequence[Stream], reports: Sequence[DriftReport], threshold: float, seed: int = 0
+    streams: Sequence[Stream], reports: Sequence[DriftReport], calibration: OrderCalibration, seed: int = 0
 ) -> DriftFigures:
     """Figures of scanned streams."""
     drifted = [(s, r) for s, r in zip(streams, reports, strict=True) if s.drifted]
     steady = [(s, r) for s, r in zip(streams, reports, strict=True) if not s.drifted]
+
+    def level(report: DriftReport) -> NDArray[np.float64]:
+        return calibration.level(report.statistic, report.p_drift_by_event)
+
+    threshold = calibration.alarms_at
     alarms = AlarmDelays(
-        *(np.array([delay(s, r.statistic, threshold) for s, r in of_class]) for of_class in (drifted, steady))
+        *(np.array([delay(s, level(r), threshold) for s, r in of_class]) for of_class in (drifted, steady))
     )
     delays = alarms.drifted_P[alarms.drifted_P >= 1]
     errors = [abs(r.change_point - s.change_point) for s, r in drifted if r.change_point is not None]
@@ -130,7 +135,7 @@ def summarise(
         detected={age: float((delays <= age).mean()) if len(delays) else float("nan") for age in AGES},
         alarms=alarms,
         median_delay_events=float(np.median(delays)) if len(delays) else float("inf"),
-        achieved_arl_events=run_length([r.statistic for _, r in steady], threshold).arl_events,
+        achieved_arl_events=run_length([level(r) for _, r in steady], threshold).arl_events,
         median_location_error_events=float(np.median(errors)) if errors else float("nan"),
         streams=len(streams),
     )
@@ -160,12 +165,12 @@ def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int) -> T
     return sheet
 
 
-def delay(stream: Stream, statistic_T: NDArray[np.float64], threshold: float) -> float:
+def delay(stream: Stream, level_T: NDArray[np.float64], threshold: float) -> float:
     """Events from the change to the first alarm, the alarming event included; infinite without an alarm.
 
     0 or less if the first alarm (after the warm-up) came before the change: a false alarm, and no delay.
     """
-    crossed = np.flatnonzero(statistic_T[WARM_UP_EVENTS:] >= threshold)
+    crossed = np.flatnonzero(level_T[WARM_UP_EVENTS:] >= threshold)
     if not len(crossed):
         return float("inf")
     return float(crossed[0] + WARM_UP_EVENTS - stream.change_point + 1)

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from driftline.config import DriftConfig
 from driftline.drift.calibration import DriftCalibration
+from driftline.drift.detectors.contract import WARM_UP_EVENTS
 from driftline.drift.evidence import Evidence, weigh, weigh_now
 from driftline.drift.judge.judge import Judge
 from driftline.drift.posterior import recent_onset, recent_restarts, restart_posterior
@@ -50,7 +51,7 @@ class Scan:
     The recent restarts (within R events) add up to the calibrated ``p_drift[-1]``.
     """
     alarm: bool
-    """Whether the statistic is at or above the calibrated threshold after the last event, and no judge overrules it."""
+    """Whether ``p_drift`` is at or above the calibrated threshold after the last event, and no judge overrules it."""
 
     def report(self, kept: Sequence[int], history: Sequence[str]) -> DriftReport:
         """The same in terms of a given history, of which only the positions ``kept`` are known items.
@@ -93,17 +94,23 @@ class DriftDetector:
         Hazard, window, what counts as recent.
     judge
         Asked about every alarm; what it overrules is none.
+    verifier_ND
+        The verifier's table that the calibration saw; None if it saw none.
     """
 
     def __init__(
-        self, model: Recommender, calibration: DriftCalibration, config: DriftConfig, judge: Judge | None = None
+        self,
+        model: Recommender,
+        calibration: DriftCalibration,
+        config: DriftConfig,
+        judge: Judge | None = None,
+        verifier_ND: NDArray[np.float32] | None = None,
     ) -> None:
-        self.reader = Reader(model, config.encoder.window_events)
+        self.reader = Reader(model, config.encoder.window_events, verifier_ND)
         self.calibration = calibration
         self.config = config
         self.judge = judge
-        natural = config.event_order == "natural"
-        self.threshold = calibration.threshold_natural if natural else calibration.threshold_shuffled
+        self.order = calibration.natural if config.event_order == "natural" else calibration.shuffled
 
     def scan(self, histories: Sequence[NDArray[np.int64]]) -> list[Scan]:
         """Scan histories of item indices, oldest first; any length, also none. They share passes through the model."""
@@ -141,24 +148,26 @@ class DriftDetector:
         if not len(state.items_K):
             return DriftVerdict(0.0, None, False)
         log_posterior_K = restart_posterior(state.ratio_K[:, None], self.config.hazard)[:, 0]
-        features_F = weigh_now(log_posterior_K, self.reader.unit_ND[state.items_K], self.config)
-        p_drift = float(self.calibration.p_drift(features_F[None])[0])
+        vectors_KD, verifier_KD = self.reader.unit_ND[state.items_K], self.reader.verifier_ND[state.items_K]
+        features_F = weigh_now(log_posterior_K, vectors_KD, verifier_KD, self.config)
+        p_drift = float(self.order.p_drift(features_F[None])[0])
         onset = recent_onset(log_posterior_K, self.config.recent_events)
         statistic = shiryaev_roberts(state.ratio_K[:, None])[0]
         return DriftVerdict(
             p_drift,
             onset + unread if onset is not None and p_drift > BELIEVED_ABOVE else None,
-            self._alarms(statistic, state.items_K, onset),
+            self._alarms(statistic, p_drift, state.items_K, onset),
         )
 
-    def _alarms(self, statistic: float, window: NDArray[np.int64], onset: int | None) -> bool:
-        if statistic < self.threshold:
+    def _alarms(self, statistic: float, p_drift: float, window: NDArray[np.int64], onset: int | None) -> bool:
+        level = statistic if self.order.p_alarm is None else p_drift
+        if len(window) <= WARM_UP_EVENTS or level < self.order.alarms_at:
             return False
         return self.judge is None or self.judge.keeps(window, -1 if onset is None else onset)
 
     def _scan(self, history: NDArray[np.int64], reading: Reading) -> Scan:
         evidence = weigh(reading, self.config)
-        p_drift_T = self.calibration.p_drift(evidence.features_TF)
+        p_drift_T = self.order.p_drift(evidence.features_TF)
         unread = len(history) - len(p_drift_T)
         pad = np.zeros(unread)
         return Scan(
@@ -171,7 +180,9 @@ class DriftDetector:
             ),
             posterior=self._posterior(evidence, p_drift_T, unread),
             alarm=bool(len(history))
-            and self._alarms(evidence.statistic_T[-1], reading.items_T, int(evidence.change_point_T[-1])),
+            and self._alarms(
+                evidence.statistic_T[-1], p_drift_T[-1], reading.items_T, int(evidence.change_point_T[-1])
+            ),
         )
 
     def _posterior(self, evidence: Evidence, p_drift_T: FloatArray, unread: int) -> FloatArray:

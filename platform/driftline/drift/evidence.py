@@ -15,8 +15,11 @@ from driftline.drift.posterior import map_change_point, recent_log_odds, recent_
 from driftline.drift.reading import Reading
 from driftline.drift.restart import FloatArray, cusum, restart_ratio, shiryaev_roberts
 
-FEATURES: Final = ("restart", "split", "coherence", "length")
-"""Log odds of a recent restart; two-sample statistic of the best split; mean similarity; log(1 + events)."""
+FEATURES: Final = ("restart", "split", "coherence", "length", "verifier split", "verifier coherence")
+"""Log odds of a recent restart; two-sample statistic of the best split; mean similarity; log(1 + events); the second
+and the third by the verifier's vectors, 0 without them."""
+WITHOUT_VERIFIER: Final = FEATURES[:4]
+"""What older bundles were calibrated on."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,22 @@ def weigh(reading: Reading, config: DriftConfig) -> Evidence:
         cusum_T=cusum(ratio_KT),
         change_point_T=map_change_point(log_posterior_KT, config.recent_events),
         log_posterior_K=log_posterior_KT[:, -1] if len(log_posterior_KT) else np.zeros(0),
-        features_TF=_features(reading.vectors_TD, log_posterior_KT, config),
+        features_TF=_features(reading, log_posterior_KT, config),
     )
 
 
-def weigh_now(log_posterior_K: FloatArray, vectors_KD: NDArray[np.float32], config: DriftConfig) -> FloatArray:
+def weigh_now(
+    log_posterior_K: FloatArray,
+    vectors_KD: NDArray[np.float32],
+    verifier_KD: NDArray[np.float32],
+    config: DriftConfig,
+) -> FloatArray:
     """The features after the last event of a window: ``features_F``."""
     split, coherence = measure_now(vectors_KD, config.recent_events)
     odds = recent_log_odds_now(log_posterior_K, config.recent_events)
     restart = odds if np.isfinite(odds) else no_evidence(config.hazard)
-    return np.array([restart, split, coherence, np.log1p(len(vectors_KD))])
+    verifier = measure_now(verifier_KD, config.recent_events)
+    return np.array([restart, split, coherence, np.log1p(len(vectors_KD)), *verifier])
 
 
 def no_evidence(hazard: float) -> float:
@@ -63,13 +72,14 @@ def no_evidence(hazard: float) -> float:
     return float(np.log(hazard) - np.log1p(-hazard))
 
 
-def _features(vectors_TD: NDArray[np.float32], log_posterior_KT: FloatArray, config: DriftConfig) -> FloatArray:
+def _features(reading: Reading, log_posterior_KT: FloatArray, config: DriftConfig) -> FloatArray:
     """Columns in the order of ``FEATURES``; finite everywhere."""
-    n = len(vectors_TD)
+    n = len(reading)
     if n == 0:
         return np.zeros((0, len(FEATURES)))
     restart_T = recent_log_odds(log_posterior_KT, config.recent_events)
     restart_T[0] = no_evidence(config.hazard)
-    sides = measure(vectors_TD, config.recent_events)
-    columns = [restart_T, sides.split_T, sides.coherence_T, np.log1p(np.arange(1, n + 1))]
+    items, verifier = (measure(rows, config.recent_events) for rows in (reading.vectors_TD, reading.verifier_TD))
+    length_T = np.log1p(np.arange(1, n + 1))
+    columns = [restart_T, items.split_T, items.coherence_T, length_T, verifier.split_T, verifier.coherence_T]
     return np.stack(columns, axis=1)

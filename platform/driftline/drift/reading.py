@@ -28,6 +28,8 @@ class Event:
     """``log p`` of the event had the user started afresh at each event of the window; the last entry: at itself."""
     vectors_KD: NDArray[np.float32]
     """Unit item vectors of the window's events, this one last."""
+    verifier_KD: NDArray[np.float32]
+    """Their rows of the verifier's table; of no width without one."""
     genres_KG: FloatArray
     """1 where an item has a genre."""
     signals: Mapping[str, float]
@@ -44,6 +46,8 @@ class Reading:
     restart': each event given all of its own window, which in a long history begins before this one."""
     vectors_TD: NDArray[np.float32]
     """Unit vectors of the items, the catalogue's mean taken away."""
+    verifier_TD: NDArray[np.float32]
+    """Rows of the verifier's table; of no width without one, as the bundles of before it."""
     genres_TG: FloatArray
     signals: Mapping[str, FloatArray]
     """One figure per event: ``surprise`` = ``-log p`` given the window before; ``lift`` = ``log p`` minus the log
@@ -70,7 +74,9 @@ class Reading:
         for t in range(len(self)):
             signals = {name: float(series_T[t]) for name, series_T in self.signals.items()}
             past = slice(0, t + 1)
-            yield Event(self.log_p_KT[past, t], self.vectors_TD[past], self.genres_TG[past], signals)
+            yield Event(
+                self.log_p_KT[past, t], self.vectors_TD[past], self.verifier_TD[past], self.genres_TG[past], signals
+            )
 
 
 class Reader:
@@ -82,6 +88,8 @@ class Reader:
         The drift encoder; it is put into evaluation mode.
     window_events
         Newest events that are read.
+    verifier_ND
+        From :func:`driftline.drift.verifier.verifier_table`; without it readings say nothing of the verifier.
     genres_NG
         1 where an item has a genre; without it readings have no genres.
     popularity_N
@@ -92,6 +100,7 @@ class Reader:
         self,
         model: Recommender,
         window_events: int,
+        verifier_ND: NDArray[np.float32] | None = None,
         genres_NG: FloatArray | None = None,
         popularity_N: NDArray[np.float32] | None = None,
     ) -> None:
@@ -101,6 +110,7 @@ class Reader:
             self.table_ND, self.bias_N = (tensor.detach().clone() for tensor in model.items())
         centred_ND = self.table_ND - self.table_ND.mean(dim=0)
         self.unit_ND: NDArray[np.float32] = torch.nn.functional.normalize(centred_ND, dim=1).cpu().numpy()
+        self.verifier_ND = np.zeros((len(self.table_ND), 0), np.float32) if verifier_ND is None else verifier_ND
         self._genres_NG = np.zeros((len(self.table_ND), 0)) if genres_NG is None else genres_NG
         self._popularity_N = None if popularity_N is None else popularity_N + 1.0
 
@@ -158,7 +168,8 @@ class Reader:
         signals = {"surprise": -log_p_T}
         if self._popularity_N is not None:
             signals["lift"] = log_p_T - self._log_popularity(history)[len(history) - n :]
-        return Reading(window, log_p_KT, self.unit_ND[window], self._genres_NG[window], signals)
+        vectors_TD, verifier_TD = self.unit_ND[window], self.verifier_ND[window]
+        return Reading(window, log_p_KT, vectors_TD, verifier_TD, self._genres_NG[window], signals)
 
     def _log_popularity(self, history: ItemArray) -> FloatArray:
         """Log share of each event's item among the items that could come, by training events plus one."""

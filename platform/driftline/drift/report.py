@@ -21,7 +21,8 @@ class DriftVerdict:
     change_point
         Index into the given history of the first event of the new regime; ``None`` if no change is believed.
     alarm
-        Whether the statistic has crossed the calibrated threshold.
+        Whether ``p_drift`` has crossed the threshold that is calibrated to a rate of false alarms (in bundles before
+        format 4: whether the statistic has).
     """
 
     p_drift: float

@@ -4,17 +4,18 @@ Every function orders its events by (timestamp, position) first; see ``log``. No
 anything later of the same user, is in its ``train``; nothing that it validates on is in its ``fit``.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import md5
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from driftline.columns import Events
+from driftline.config import Protocol
 from driftline.errors import DataError
 from driftline.events.log import ordered
 
@@ -57,6 +58,10 @@ class Targets:
         return self.log[Events.TIME].to_numpy(dtype=np.float64)
 
     @cached_property
+    def _types(self) -> Strings:
+        return self.log[Events.TYPE].to_numpy(dtype=object)
+
+    @cached_property
     def user_ids(self) -> Strings:
         """[T] user of each target."""
         return self.log[Events.USER].to_numpy(dtype=object)[self.rows]
@@ -65,6 +70,16 @@ class Targets:
     def item_ids(self) -> Strings:
         """[T] item of each target."""
         return self._items[self.rows]
+
+    @cached_property
+    def values(self) -> npt.NDArray[np.float64]:
+        """[T] explicit value of each target; NaN where there is none."""
+        return self.log[Events.VALUE].to_numpy(dtype=np.float64)[self.rows]
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64]:
+        """[T] seconds since the epoch of each target; NaN where unknown."""
+        return self._times[self.rows]
 
     @property
     def history_lengths(self) -> Rows:
@@ -79,9 +94,17 @@ class Targets:
         """Seconds since the epoch of the events before a target."""
         return self._times[self.starts[target] : self.rows[target]]
 
+    def history_types(self, target: int) -> Strings:
+        """Types of the events before a target."""
+        return self._types[self.starts[target] : self.rows[target]]
+
     def of(self, selected: npt.NDArray[np.bool_]) -> "Targets":
         """The targets where ``selected`` [T] is true, with their whole histories."""
         return replace(self, rows=self.rows[selected], starts=self.starts[selected])
+
+    def truncated(self, events: int) -> "Targets":
+        """The same targets, each with the newest ``events`` events of its history at most."""
+        return replace(self, starts=np.maximum(self.starts, self.rows - events))
 
 
 @dataclass(frozen=True)
@@ -91,7 +114,7 @@ class Split:
     Parameters
     ----------
     name
-        ``leave-one-out`` or ``temporal-successive``.
+        One of :data:`SPLITS`.
     fit
         Events to train on while tuning against ``validation``; in order.
     train
@@ -100,7 +123,7 @@ class Split:
         What is ranked.
     """
 
-    name: str
+    name: Protocol
     fit: pd.DataFrame
     train: pd.DataFrame
     validation: Targets
@@ -216,16 +239,95 @@ def temporal_successive(events: pd.DataFrame) -> Split:
         validation=log.targets(before_test & ~before_validation & followed),
         test=log.targets(~before_test & followed),
     )
-    sizes = {name: len(getattr(split, name)) for name in ("fit", "train", "validation", "test")}
-    if min(sizes.values()) == 0:
-        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise DataError(f"temporal-successive leaves nothing in one part of these {len(times)} events: {found}")
-    return split
+    return _nothing_empty(split, events)
 
 
 def _cut(times: npt.NDArray[np.float64]) -> float:
     """Moment at which the last tenth begins; the end of time where there are no events."""
     return float(np.quantile(times, TRAINING_QUANTILE)) if len(times) else np.inf
+
+
+def cold_item(events: pd.DataFrame) -> Split:
+    """Leave-one-out without the events of one item in five (:func:`is_cold_item`); test on the targets that are cold.
+
+    ``fit`` is ``train``: leave-one-out's, less every event of a cold item. Validation targets are leave-one-out's warm
+    ones, and cold items are not in their histories either. A test history is what was really before the target.
+
+    Parameters
+    ----------
+    events
+        Columns as in ``columns.Events``, in any order.
+
+    Raises
+    ------
+    DataError
+        If no user has three events, or nothing is left to train, validate or test on.
+    """
+    split = leave_one_out(events)
+    log = split.test.log
+    warm = _are_warm(log[Events.ITEM])
+    warm_before = np.concatenate([[0], np.cumsum(warm)])
+    known = split.validation.of(warm[split.validation.rows])
+    validation = Targets(log[warm].reset_index(drop=True), warm_before[known.rows], warm_before[known.starts])
+    train = split.train[_are_warm(split.train[Events.ITEM])].reset_index(drop=True)
+    cold = Split(
+        "cold-item",
+        fit=train,
+        train=train,
+        validation=validation.of(validation.history_lengths > 0),
+        test=split.test.of(~warm[split.test.rows]),
+    )
+    return _nothing_empty(cold, events)
+
+
+def _are_warm(items: pd.Series) -> npt.NDArray[np.bool_]:
+    codes, distinct = pd.factorize(items)
+    return np.array([not is_cold_item(str(item)) for item in distinct], dtype=bool)[codes]
+
+
+def rating(events: pd.DataFrame) -> Split:
+    """Each user's events in order: the last tenth tests, the tenth before validates, the rest trains (whole numbers,
+    rounded down, so a user with fewer than ten events only trains).
+
+    Only events with an explicit value are targets. ``fit`` is ``train``; a target's history is everything before it.
+
+    Parameters
+    ----------
+    events
+        Columns as in ``columns.Events``, in any order.
+
+    Raises
+    ------
+    DataError
+        If no event has a value, or nothing is left to train, validate or test on.
+    """
+    log = _group(events)
+    has_value = np.isfinite(log.grouped[Events.VALUE].to_numpy(dtype=np.float64))
+    if not has_value.any():
+        raise DataError(f"rating needs explicit values; none of the {len(events)} events has one in {Events.VALUE!r}")
+    tenth = (log.stops - log.starts) // 10
+    left = log.stops - np.arange(len(log.stops))  # this event and those after it
+    test, validation = left <= tenth, (left > tenth) & (left <= 2 * tenth)
+    train = log.select(~(test | validation))
+    split = Split("rating", train, train, log.targets(validation & has_value), log.targets(test & has_value))
+    return _nothing_empty(split, events)
+
+
+def _nothing_empty(split: Split, events: pd.DataFrame) -> Split:
+    sizes = {name: len(getattr(split, name)) for name in ("fit", "train", "validation", "test")}
+    if min(sizes.values()) == 0:
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise DataError(f"{split.name} leaves nothing in one part of these {len(events)} events: {found}")
+    return split
+
+
+SPLITS: Final[Mapping[Protocol, Callable[[pd.DataFrame], Split]]] = {
+    "leave-one-out": leave_one_out,
+    "temporal-successive": temporal_successive,
+    "cold-item": cold_item,
+    "rating": rating,
+}
+"""How each protocol divides a log."""
 
 
 def without_users(split: Split, users: Collection[str]) -> Split:

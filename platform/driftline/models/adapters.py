@@ -27,10 +27,15 @@ TITLES = {
 }
 
 
-def add_adapter(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
+def add_adapter(backbone: nn.Module, config: AdapterConfig, setting: str = "text.adapter") -> nn.Module:
     """Freeze the backbone and add the adapter that is asked for; ``full`` trains the backbone itself.
 
     A backbone on the meta device gets an adapter on the meta device.
+
+    Parameters
+    ----------
+    setting
+        Which setting ``config`` is, for messages.
 
     Raises
     ------
@@ -43,8 +48,10 @@ def add_adapter(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
     if config.kind == "full":
         return backbone.requires_grad_(True)
     if config.kind == "prefix":
-        return _add_prefix(backbone, config)
-    adapted: nn.Module = peft.get_peft_model(backbone, _peft_config(backbone, config, _targets(backbone, config)))
+        return _add_prefix(backbone, config, setting)
+    adapted: nn.Module = peft.get_peft_model(
+        backbone, _peft_config(backbone, config, _targets(backbone, config, setting))
+    )
     return adapted
 
 
@@ -74,14 +81,14 @@ def _start_rank(rank: int) -> int:
     return max(rank + 1, rank * 3 // 2)
 
 
-def _add_prefix(backbone: nn.Module, config: AdapterConfig) -> nn.Module:
+def _add_prefix(backbone: nn.Module, config: AdapterConfig, setting: str) -> nn.Module:
     """Keys and values of virtual tokens in front of every layer's own; reads embeddings as well as token ids."""
     import peft
 
     if is_encoder(backbone.config):
         raise ConfigError(
             [
-                f"`text.adapter.kind` = prefix: the prefix is a key-value cache, which a {_model_type(backbone)} "
+                f"`{setting}.kind` = prefix: the prefix is a key-value cache, which a {_model_type(backbone)} "
                 "encoder has not; choose lora, or a causal language model as text.base"
             ]
         )
@@ -99,7 +106,7 @@ def is_encoder(model_config: Any) -> bool:
     )
 
 
-def _targets(backbone: nn.Module, config: AdapterConfig) -> list[str] | str:
+def _targets(backbone: nn.Module, config: AdapterConfig, setting: str) -> list[str] | str:
     """Names of the modules to adapt, as PEFT takes them."""
     from transformers.pytorch_utils import Conv1D
 
@@ -112,14 +119,14 @@ def _targets(backbone: nn.Module, config: AdapterConfig) -> list[str] | str:
         if published is None:
             raise ConfigError(
                 [
-                    f"`text.adapter.targets` = auto: PEFT has published none for {_model_type(backbone)}; "
+                    f"`{setting}.targets` = auto: PEFT has published none for {_model_type(backbone)}; "
                     f"say all-linear, or name modules: {valid}"
                 ]
             )
         return list(published)
     unknown = sorted(target for target in config.targets if not any(_matches(name, target) for name in linear))
     if unknown:
-        raise ConfigError([f"`text.adapter.targets`: no module is called {unknown}; valid: {valid}"])
+        raise ConfigError([f"`{setting}.targets`: no module is called {unknown}; valid: {valid}"])
     return list(config.targets)
 
 

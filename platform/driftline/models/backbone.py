@@ -17,6 +17,7 @@ def load_backbone(
     gradient_checkpointing: bool = False,
     dtype: torch.dtype = torch.float32,
     four_bit: bool = False,
+    section: str = "text",
 ) -> nn.Module:
     """The first ``layers`` blocks of a Hugging Face model, without its language-model head.
 
@@ -28,6 +29,8 @@ def load_backbone(
         Of the weights.
     four_bit
         Load the frozen weights in 4-bit NormalFloat, doubly quantised (Dettmers et al. 2023); CUDA only.
+    section
+        Of the configuration, which says ``layers`` and the adapter; for messages.
 
     Raises
     ------
@@ -36,9 +39,9 @@ def load_backbone(
     """
     from transformers import AutoModel
 
-    options: dict[str, Any] = {"config": base_config(base, layers), "dtype": dtype}
+    options: dict[str, Any] = {"config": base_config(base, layers, section), "dtype": dtype}
     if four_bit:
-        options |= {"quantization_config": _four_bit(dtype), "device_map": {"": torch.cuda.current_device()}}
+        options |= {"quantization_config": _four_bit(dtype, section), "device_map": {"": torch.cuda.current_device()}}
     with quiet():  # a shortened model reports every layer that it leaves out
         backbone: Any = AutoModel.from_pretrained(base, **options)
     if getattr(backbone, "pooler", None) is not None:
@@ -49,7 +52,7 @@ def load_backbone(
     return module
 
 
-def base_config(base: str | Path, layers: int | None) -> Any:
+def base_config(base: str | Path, layers: int | None, section: str = "text") -> Any:
     """The Hugging Face configuration of a base, cut to its first ``layers`` blocks.
 
     Raises
@@ -64,21 +67,23 @@ def base_config(base: str | Path, layers: int | None) -> Any:
     config = AutoConfig.from_pretrained(base)
     if layers is not None:
         if layers > config.num_hidden_layers:
-            raise ConfigError([f"`text.layers` = {layers}: {base} has {config.num_hidden_layers} layers"])
+            raise ConfigError([f"`{section}.layers` = {layers}: {base} has {config.num_hidden_layers} layers"])
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
     return config
 
 
-def _four_bit(dtype: torch.dtype) -> Any:
+def _four_bit(dtype: torch.dtype, section: str) -> Any:
     from transformers import BitsAndBytesConfig
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not torch.cuda.is_available():
-        raise ConfigError(["`text.adapter.kind` = qlora: its 4-bit kernels are CUDA only; choose lora on CPU"])
+        raise ConfigError([f"`{section}.adapter.kind` = qlora: its 4-bit kernels are CUDA only; choose lora on CPU"])
     if not is_bitsandbytes_available():
-        raise ConfigError(["`text.adapter.kind` = qlora needs the package bitsandbytes: pip install bitsandbytes"])
+        raise ConfigError(
+            [f"`{section}.adapter.kind` = qlora needs the package bitsandbytes: pip install bitsandbytes"]
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )

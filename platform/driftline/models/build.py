@@ -75,7 +75,8 @@ def build_judge(config: Config, answers: tuple[int, int], for_training: bool = F
     dtype = DTYPES[options.precision] if for_training else torch.float32
     four_bit = for_training and judge.adapter.kind == "qlora"
     checkpointing = for_training and options.gradient_checkpointing
-    backbone = add_adapter(load_backbone(base, judge.layers, checkpointing, dtype, four_bit), judge.adapter)
+    backbone = load_backbone(base, judge.layers, checkpointing, dtype, four_bit, "drift.judge")
+    backbone = add_adapter(backbone, judge.adapter, "drift.judge.adapter")
     head = load_head(base, backbone, dtype, "drift.judge.enabled", "set it to false")
     model = Verbaliser(backbone, head.weight[list(answers)])
     for parameter in model.parameters():
@@ -85,11 +86,19 @@ def build_judge(config: Config, answers: tuple[int, int], for_training: bool = F
 
 
 def build_ranker(
-    config: Config, text_vectors_NT: Tensor, known_N: Tensor, texts: Sequence[str] | None = None
+    config: Config,
+    text_vectors_NT: Tensor,
+    known_N: Tensor,
+    item_vectors_NV: Tensor | None = None,
+    texts: Sequence[str] | None = None,
 ) -> Recommender:
-    """The ranking model with fresh weights; its text head, where it has one, also reads attributes from ``texts``."""
+    """The ranking model with fresh weights; vectors of other modalities stand beside those of the texts.
+
+    Its text head, where it has one, also reads attributes from ``texts``.
+    """
+    vectors = text_vectors_NT if item_vectors_NV is None else torch.cat([text_vectors_NT, item_vectors_NV], dim=1)
     attributes_NA = None if texts is None or not config.heads.text else torch.from_numpy(Attributes.of(texts)(texts))
-    return _recommender(config, config.encoder, config.heads, text_vectors_NT, known_N, attributes_NA)
+    return _recommender(config, config.encoder, config.heads, vectors, known_N, attributes_NA)
 
 
 def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:
@@ -113,10 +122,12 @@ def _recommender(
 
 def _decoder(config: Config, encoder: EncoderConfig) -> torch.nn.Module:
     """The language model's own layers, with an adapter of their own, for item vectors in place of tokens."""
-    backbone = load_backbone(base_model(config), encoder.layers, config.training.deepspeed.gradient_checkpointing)
+    section = "encoder" if encoder is config.encoder else "drift.encoder"
+    checkpointing = config.training.deepspeed.gradient_checkpointing
+    backbone = load_backbone(base_model(config), encoder.layers, checkpointing, section=section)
     if is_encoder(backbone.config):
         raise ConfigError(
-            [f"`encoder.kind` = llm reads histories from left to right; `text.base` = {config.text.base} does not"]
+            [f"`{section}.kind` = llm reads histories from left to right; `text.base` = {config.text.base} does not"]
         )
     decoder = add_adapter(backbone, config.text.adapter)
     embedding: torch.nn.Module = decoder.get_input_embeddings()  # type: ignore[operator]

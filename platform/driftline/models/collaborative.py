@@ -1,4 +1,4 @@
-"""Collaborative models in closed form: popularity, an item-item model and a windowed Markov chain.
+"""Collaborative models in closed form: popularity, an item-item model, a windowed Markov chain and co-occurrence.
 
 They are baselines of every evaluation and components of the fused score. Nothing is trained by gradient; each is a
 table fitted once on the training sequences. Up to a stated number of items the tables are dense and the item-item model
@@ -19,14 +19,11 @@ from scipy.sparse import coo_array, csr_array, issparse
 from driftline.config import RankingConfig
 from driftline.models.interactions import Items, interactions
 from driftline.models.item_knn import item_knn
+from driftline.models.recency import Scores, binary_weights, recency_weights, weighted_rows
+from driftline.models.trend import Trend
+from driftline.models.user_knn import UserNeighbours
 
-Scores = NDArray[np.float32]
 ItemItem = Literal["ease", "item-knn"]
-Weights = tuple[Items, Scores]
-"""Distinct items of a history, and the weight of each."""
-
-RECENT_EVENTS = 20
-"""Newest events that the recency-weighted scores read."""
 ITEM_ITEM_DECAY, MARKOV_DECAY = 0.9, 0.6
 CSR = ("data", "indices", "indptr")
 """Parts of compressed rows, as scipy names them."""
@@ -62,56 +59,38 @@ def markov(sequences: Sequence[Items], num_items: int, steps: int = 5) -> csr_ar
 
     It has at most ``steps`` entries for each training event.
     """
+    return _over_root_of_sum(_pairs(sequences, num_items, steps))
+
+
+def co_occurrence(sequences: Sequence[Items], num_items: int, steps: int = 10) -> csr_array:
+    """The same in both directions: ``weights_csr``. Where events share a moment their order says nothing."""
+    pairs_csr = _pairs(sequences, num_items, steps)
+    return _over_root_of_sum(pairs_csr + pairs_csr.T.tocsr())
+
+
+def _pairs(sequences: Sequence[Items], num_items: int, steps: int) -> csr_array:
+    """How often one item came up to ``steps`` events after another, each time 1/distance."""
     items = np.concatenate([*sequences, np.empty(0, np.int64)])
     user = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
-    weights_csr = csr_array((num_items, num_items), dtype=np.float64)
+    pairs_csr = csr_array((num_items, num_items), dtype=np.float64)
     for distance in range(1, steps + 1):
         same = user[:-distance] == user[distance:]
         pairs = items[:-distance][same], items[distance:][same]
         counted = coo_array((np.full(len(pairs[0]), 1.0 / distance), pairs), shape=(num_items, num_items))
-        weights_csr = weights_csr + counted.tocsr()  # adds up pairs that occur again
+        pairs_csr = pairs_csr + counted.tocsr()  # adds up pairs that occur again
+    return pairs_csr
+
+
+def _over_root_of_sum(weights_csr: csr_array) -> csr_array:
     row_sum_N = weights_csr.sum(axis=1)
     per_entry = np.repeat(np.sqrt(np.maximum(row_sum_N, 1.0)), np.diff(weights_csr.indptr))
     data = (weights_csr.data / per_entry).astype(np.float32)
-    return csr_array((data, weights_csr.indices, weights_csr.indptr), shape=(num_items, num_items))
-
-
-def recency_weights(histories: Sequence[Items], decay: float, last: int = RECENT_EVENTS) -> list[Weights]:
-    """Distinct items of the newest ``last`` events with weights ``decay**i``; a repeated one counts at its newest."""
-    powers = (decay ** np.arange(last, dtype=np.float32))[::-1].tolist()  # oldest first
-    recent = (items[-last:].tolist() for items in histories)
-    return [_weights(dict(zip(newest, powers[last - len(newest) :], strict=True))) for newest in recent]
-
-
-def binary_weights(histories: Sequence[Items]) -> list[Weights]:
-    """Distinct items of each history, all of weight 1."""
-    return [_weights(dict.fromkeys(items.tolist(), 1.0)) for items in histories]
-
-
-def _weights(weight_by_item: dict[int, float]) -> Weights:
-    items = np.fromiter(weight_by_item.keys(), dtype=np.int64, count=len(weight_by_item))
-    return items, np.fromiter(weight_by_item.values(), dtype=np.float32, count=len(weight_by_item))
-
-
-def weighted_rows(weights: Sequence[Weights], table_ND: Any) -> Scores:
-    """Weighted sum of a table's rows for each history: ``sums_BD``.
-
-    The table is an array or has compressed sparse rows; only the rows of the given items are read.
-    """
-    sums_BD = np.zeros((len(weights), table_ND.shape[1]), dtype=np.float32)
-    for sum_D, (items, values) in zip(sums_BD, weights, strict=True):
-        if isinstance(table_ND, np.ndarray):
-            np.matmul(values, table_ND[items], out=sum_D)
-            continue
-        for item, value in zip(items.tolist(), values.tolist(), strict=True):
-            row = slice(table_ND.indptr[item], table_ND.indptr[item + 1])
-            sum_D[table_ND.indices[row]] += value * table_ND.data[row]  # no column occurs twice in a row
-    return sums_BD
+    return csr_array((data, weights_csr.indices, weights_csr.indptr), shape=weights_csr.shape)
 
 
 @dataclass(frozen=True)
 class CollaborativeTables:
-    """The three fitted tables; scores any history of item indices.
+    """The fitted tables; scores any history of item indices.
 
     Attributes
     ----------
@@ -119,19 +98,24 @@ class CollaborativeTables:
         Training counts.
     item_item_NN
         EASE as a dense array, or item-kNN as sparse rows.
-    markov_NN
-        Of the same form.
+    markov_NN, co_occurrence_NN
+        Of the same form; no co-occurrence in bundles of before.
+    trend, user_knn
+        Fitted where the fused score asks for them.
     """
 
     popularity_N: Scores
     item_item_NN: Any
     markov_NN: Any
+    co_occurrence_NN: Any = None
+    trend: Trend | None = None
+    user_knn: UserNeighbours | None = None
 
     @classmethod
     def fit(
         cls, sequences: Sequence[Items], num_items: int, dense_up_to: int = RankingConfig().dense_tables_up_to
     ) -> "CollaborativeTables":
-        """Fit all three on the training sequences (item indices, oldest first).
+        """Fit all but ``trend`` and ``user_knn`` on the training sequences (item indices, oldest first).
 
         Parameters
         ----------
@@ -139,9 +123,10 @@ class CollaborativeTables:
             Items up to which the tables are dense and the item-item model is EASE.
         """
         counts_N, chain_csr = popularity(sequences, num_items), markov(sequences, num_items)
+        pairs_csr = co_occurrence(sequences, num_items)
         if num_items <= dense_up_to:
-            return cls(counts_N, ease(sequences, num_items), chain_csr.toarray())
-        return cls(counts_N, item_knn(sequences, num_items), chain_csr)
+            return cls(counts_N, ease(sequences, num_items), chain_csr.toarray(), pairs_csr.toarray())
+        return cls(counts_N, item_knn(sequences, num_items), chain_csr, pairs_csr)
 
     @property
     def num_items(self) -> int:
@@ -156,7 +141,8 @@ class CollaborativeTables:
     @property
     def names(self) -> tuple[str, ...]:
         """What :meth:`score` can be asked for."""
-        return "popularity", self.item_item, f"{self.item_item}-recency", "markov"
+        pairs = () if self.co_occurrence_NN is None else ("co-occurrence",)
+        return "popularity", self.item_item, f"{self.item_item}-recency", "markov", *pairs
 
     def score(self, name: str, histories: Sequence[Items]) -> Scores:
         """Scores of all items for each history: ``scores_BN``.
@@ -170,18 +156,26 @@ class CollaborativeTables:
             raise ValueError(f"unknown collaborative model {name!r}; valid: {', '.join(self.names)}")
         if name == "popularity":
             return np.broadcast_to(self.popularity_N, (len(histories), self.num_items))
-        if name == "markov":
-            return weighted_rows(recency_weights(histories, MARKOV_DECAY), self.markov_NN)
+        if name in ("markov", "co-occurrence"):
+            table_NN = self.markov_NN if name == "markov" else self.co_occurrence_NN
+            return weighted_rows(recency_weights(histories, MARKOV_DECAY), table_NN)
         weights = binary_weights(histories) if name == self.item_item else recency_weights(histories, ITEM_ITEM_DECAY)
         return weighted_rows(weights, self.item_item_NN)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a file."""
-        tables = {f"{self.item_item.replace('-', '_')}_NN": self.item_item_NN, "markov_NN": self.markov_NN}
         arrays: dict[str, NDArray[Any]] = {"popularity_N": self.popularity_N}
-        for name, table in tables.items():
+        for name, table in self._tables().items():
             arrays |= {f"{name}.{part}": getattr(table, part) for part in CSR} if issparse(table) else {name: table}
+        if self.trend is not None:
+            arrays |= {"trend.moments_P": self.trend.moments_P, "trend.counts_PN": self.trend.counts_PN}
         return arrays
+
+    def _tables(self) -> dict[str, Any]:
+        found = {f"{self.item_item.replace('-', '_')}_NN": self.item_item_NN, "markov_NN": self.markov_NN}
+        if self.co_occurrence_NN is not None:
+            found["co_occurrence_NN"] = self.co_occurrence_NN
+        return found if self.user_knn is None else found | {"user_knn_UN": self.user_knn.users_csr}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "CollaborativeTables":
@@ -193,11 +187,24 @@ class CollaborativeTables:
             If sparse rows are no valid matrix: scipy would read beyond its memory.
         """
         counts_N = arrays["popularity_N"]
-        if "ease_NN" in arrays:
-            return cls(counts_N, arrays["ease_NN"], arrays["markov_NN"])
-        tables = []
-        for name in ("item_knn_NN", "markov_NN"):
-            parts = tuple(arrays[f"{name}.{part}"] for part in CSR)
-            tables.append(csr_array(parts, shape=(len(counts_N), len(counts_N))))
-            tables[-1].check_format(full_check=True)
-        return cls(counts_N, *tables)
+        item_item = "ease_NN" if "ease_NN" in arrays else "item_knn_NN"
+        users = _read(arrays, "user_knn_UN", len(counts_N))
+        moments_P = arrays.get("trend.moments_P")
+        return cls(
+            counts_N,
+            _read(arrays, item_item, len(counts_N)),
+            _read(arrays, "markov_NN", len(counts_N)),
+            _read(arrays, "co_occurrence_NN", len(counts_N)),
+            None if moments_P is None else Trend(moments_P, arrays["trend.counts_PN"]),
+            None if users is None else UserNeighbours(users),
+        )
+
+
+def _read(arrays: Mapping[str, NDArray[Any]], name: str, columns: int) -> Any:
+    """One table, dense or sparse; None where there is none."""
+    if name in arrays or f"{name}.indptr" not in arrays:
+        return arrays.get(name)
+    parts = tuple(arrays[f"{name}.{part}"] for part in CSR)
+    table = csr_array(parts, shape=(len(parts[-1]) - 1, columns))
+    table.check_format(full_check=True)
+    return table

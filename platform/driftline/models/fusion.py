@@ -14,6 +14,8 @@ from torch import Tensor, nn
 HISTORY_FEATURES = ("log_length", "p_drift")
 ITEM_FEATURES = ("log_popularity", "new")
 BATCH_TARGETS = 128
+START = -1.5
+"""Softplus of it, .2, is every component's weight before fitting: together they say less than one that is sure."""
 
 
 def standardise(scores_CBN: Tensor, candidate_BN: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ class FusionGate(nn.Module):
     def __init__(self, components: tuple[str, ...]) -> None:
         super().__init__()
         self.components = components
-        self.base_C = nn.Parameter(torch.zeros(len(components)))
+        self.base_C = nn.Parameter(torch.full((len(components),), START))
         self.history_FC = nn.Parameter(torch.zeros(len(HISTORY_FEATURES), len(components)))
         self.item_GC = nn.Parameter(torch.zeros(len(ITEM_FEATURES), len(components)))
 
@@ -135,7 +137,9 @@ def fit_gate(
     Components fitted on training data only must have made the scores, so that the gate learns their honest worth.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(gate.parameters(), lr=0.05, weight_decay=weight_decay)
+    slopes = [gate.history_FC, gate.item_GC]
+    groups = [{"params": slopes, "weight_decay": weight_decay}, {"params": [gate.base_C], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     count, stands_for = len(examples.targets_B), examples.log_stands_for_N
     for _ in range(steps):

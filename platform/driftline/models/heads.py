@@ -92,4 +92,5 @@ def splice(batch: Batch) -> tuple[Batch, Tensor]:
     mask_BL = joined(batch.mask_BL)
     gaps_BL = None if batch.gaps_BL is None else joined(batch.gaps_BL)
     values_BL = None if batch.values_BL is None else joined(batch.values_BL)
-    return Batch(joined(batch.items_BL), mask_BL, gaps_BL, values_BL), after_BL & mask_BL
+    types_BL = None if batch.types_BL is None else joined(batch.types_BL)
+    return Batch(joined(batch.items_BL), mask_BL, gaps_BL, values_BL, types_BL=types_BL), after_BL & mask_BL

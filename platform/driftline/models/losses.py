@@ -10,10 +10,23 @@ from torch.nn import functional
 from driftline.sequences.batches import Batch
 
 
-def next_item_loss(interests_BSD: Tensor, table_ND: Tensor, bias_N: Tensor, batch: Batch, mask_seen: bool) -> Tensor:
-    """Full-softmax cross-entropy of each event given those before it.
+def next_item_loss(
+    interests_BSD: Tensor,
+    table_ND: Tensor,
+    bias_N: Tensor,
+    batch: Batch,
+    mask_seen: bool,
+    log_stands_for_N: Tensor | None = None,
+) -> Tensor:
+    """Softmax cross-entropy of each event given those before it.
 
     With ``mask_seen`` the items before an event are left out of its normaliser: they cannot be the answer.
+
+    Parameters
+    ----------
+    log_stands_for_N
+        Where the items are a sample (:mod:`driftline.models.item_sample`): log of how many each stands for in the
+        normaliser. An event's own item stands for itself.
 
     Returns
     -------
@@ -21,6 +34,10 @@ def next_item_loss(interests_BSD: Tensor, table_ND: Tensor, bias_N: Tensor, batc
         Scalar: mean over real events, in nats.
     """
     logits_BLN = interests_BSD[:, :-1] @ table_ND.T + bias_N
+    if log_stands_for_N is not None:
+        own_BL1 = logits_BLN.gather(-1, batch.items_BL.unsqueeze(-1))
+        logits_BLN = logits_BLN + log_stands_for_N  # float32, whatever the weights are
+        logits_BLN = logits_BLN.scatter(-1, batch.items_BL.unsqueeze(-1), own_BL1.to(logits_BLN.dtype))
     if mask_seen:
         logits_BLN = logits_BLN.masked_fill(seen_before(batch, table_ND.shape[0]), -torch.inf)
     log_p_BL = functional.log_softmax(logits_BLN, dim=-1).gather(-1, batch.items_BL.unsqueeze(-1)).squeeze(-1)

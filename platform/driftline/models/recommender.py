@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from driftline.config import HeadsConfig
 from driftline.models.heads import DriftHead, RatingHead, splice
+from driftline.models.item_sample import ItemSample, sample_items
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
 from driftline.models.text_head import TextHead
@@ -66,30 +67,53 @@ class Recommender(nn.Module):
             text_NH = items.text_vectors_NH
             features = text_NH if attributes_NA is None else torch.cat([attributes_NA, text_NH], dim=1)
             self.text_head = TextHead(features, dim)
+        self.as_input = None if encoder.config.tied_output else nn.Embedding(len(items.known_N), dim)
+        if self.as_input is not None:
+            nn.init.zeros_(self.as_input.weight)
 
     def interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` before the first and after each event: ``interests_BSD``."""
-        events_BLD = nn.functional.embedding(batch.items_BL, table_ND)
-        interests_BSD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL)
+        events_BLD = self._events(batch, table_ND, batch.items_BL)
+        interests_BSD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
         return interests_BSD
 
     def forward(self, batch: Batch) -> Losses:
-        """Multi-task training loss of a batch."""
-        table_ND, bias_N = self.items()
-        interests_BSD = self.interests(batch, table_ND)
-        next_item = next_item_loss(interests_BSD, table_ND, bias_N, batch, self.mask_seen)
+        """Multi-task training loss of a batch; of a large catalogue, over a sample of it."""
+        config = self.encoder.config
+        if self.training and len(self.items.share_N) > config.full_softmax_up_to:
+            return self.losses(batch, sample_items(batch, self.items.share_N, config.sampled_items))
+        return self.losses(batch)
+
+    def losses(self, batch: Batch, sample: ItemSample | None = None) -> Losses:
+        """Multi-task training loss over the catalogue, or over a sample that stands for it."""
+        stands_for, items_BL = None, batch.items_BL
+        if sample is not None:
+            batch, stands_for = sample.batch, sample.log_stands_for_M
+        table_ND, bias_N = self.items(None if sample is None else sample.items_M)
+        events_BLD = self._events(batch, table_ND, items_BL)
+        interests_BSD = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+        next_item = next_item_loss(interests_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
         total, parts = next_item, {"next_item": float(next_item.detach())}
+        if self.training and self.encoder.config.adversarial:
+            worse_BLD = events_BLD + self._worst_step(next_item, events_BLD)
+            worse_BSD = self.encoder(worse_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+            adversarial = next_item_loss(worse_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
+            total = total + adversarial
+            parts["adversarial"] = float(adversarial.detach())
         if self.rating_head is not None:
             rating = self.rating_head.loss(interests_BSD, table_ND, batch)
             total = total + self.weights.rating * rating
             parts["rating"] = float(rating.detach())
         if self.drift_head is not None:
             spliced, after_cut_BL = splice(batch)
-            drift = self.drift_head.loss(self.interests(spliced, table_ND), after_cut_BL, spliced.mask_BL)
+            spliced_items_BL = spliced.items_BL if sample is None else sample.items_M[spliced.items_BL]
+            spliced_BLD = self._events(spliced, table_ND, spliced_items_BL)
+            spliced_BSD = self.encoder(spliced_BLD, spliced.mask_BL, spliced.gaps_BL, spliced.types_BL)
+            drift = self.drift_head.loss(spliced_BSD, after_cut_BL, spliced.mask_BL)
             total = total + self.weights.drift * drift
             parts["drift"] = float(drift.detach())
         if self.text_head is not None:
-            text = self.text_head.loss(interests_BSD, self.items.known_N, batch, self.mask_seen)
+            text = self.text_head.loss(interests_BSD, self.items.known_N, batch, self.mask_seen, sample)
             total = total + self.weights.text * text
             parts["text"] = float(text.detach())
         return Losses(total, next_item, parts)
@@ -115,9 +139,33 @@ class Recommender(nn.Module):
         by_text: tuple[Tensor, Tensor] = self.text_head(features_MF)
         return by_text
 
+    def _events(self, batch: Batch, table_ND: Tensor, items_BL: Tensor) -> Tensor:
+        """Item vectors of the histories; in training some are left out, and only their time and place are seen.
+
+        The batch numbers the rows of the table, ``items_BL`` the catalogue.
+        """
+        events_BLD = nn.functional.embedding(batch.items_BL, table_ND)
+        if self.as_input is not None:
+            events_BLD = events_BLD + self.as_input(items_BL)
+        share = self.encoder.config.item_dropout
+        if self.training and share:
+            kept_BL = torch.rand(batch.items_BL.shape, device=events_BLD.device) >= share
+            events_BLD = events_BLD * kept_BL.unsqueeze(-1)
+        return events_BLD
+
+    def _worst_step(self, loss: Tensor, events_BLD: Tensor) -> Tensor:
+        """The step that raises the loss most, to first order: FGM (Miyato et al. 2017, eq. 8).
+
+        Its length is ``encoder.adversarial`` times that of each sequence's item vectors together.
+        """
+        (gradient_BLD,) = torch.autograd.grad(loss, events_BLD, retain_graph=True)
+        length_B11 = events_BLD.detach().norm(dim=(1, 2), keepdim=True) * self.encoder.config.adversarial
+        step_BLD: Tensor = length_B11 * gradient_BLD / gradient_BLD.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        return step_BLD
+
     @torch.no_grad()
     def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` after the whole history: ``interests_BD``."""
-        events_BLD = nn.functional.embedding(batch.items_BL, table_ND)
-        interests_BD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, last_only=True)
+        events_BLD = self._events(batch, table_ND, batch.items_BL)
+        interests_BD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL, last_only=True)
         return interests_BD

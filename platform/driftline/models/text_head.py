@@ -6,6 +6,7 @@ Shape legend: B sequences, L events, S = L + 1 states, N items, M some of them, 
 import torch
 from torch import Tensor, nn
 
+from driftline.models.item_sample import ItemSample
 from driftline.models.losses import next_item_loss
 from driftline.sequences.batches import Batch
 
@@ -23,7 +24,8 @@ class TextHead(nn.Module):
     Parameters
     ----------
     features_NF
-        What the text says of each item: :class:`~driftline.catalog.attributes.Attributes`, then its text vector.
+        What is said of each item: :class:`~driftline.catalog.attributes.Attributes`, its text vector, and vectors of
+        other modalities.
     dim
         D.
     """
@@ -39,14 +41,27 @@ class TextHead(nn.Module):
 
     def forward(self, features_MF: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``table_MD, bias_M`` of items by their features, by default of the catalogue; the bias says how popular such
-        items are."""
+        items are. Features that are missing at the end count as 0."""
         features = self.features_NF if features_MF is None else features_MF
+        features = nn.functional.pad(features, (0, self.project.in_features - features.shape[1]))
         rows_MD1: Tensor = self.project(features.to(self.project.weight.dtype))
         return rows_MD1[:, :-1], rows_MD1[:, -1]
 
-    def loss(self, interests_BSD: Tensor, known_N: Tensor, batch: Batch, mask_seen: bool) -> Tensor:
-        """Cross-entropy of each event given those before it, over the items with training events, and the penalty."""
-        table_ND, bias_N = self()
+    def loss(
+        self, interests_BSD: Tensor, known_N: Tensor, batch: Batch, mask_seen: bool, sample: ItemSample | None = None
+    ) -> Tensor:
+        """Cross-entropy of each event given those before it, over the items with training events, and the penalty.
+
+        Parameters
+        ----------
+        sample
+            Items that stand for the catalogue; the batch then numbers them.
+        """
+        features_NF, stands_for = self.features_NF, None
+        if sample is not None:
+            features_NF, known_N = features_NF[sample.items_M], known_N[sample.items_M]
+            stands_for = sample.log_stands_for_M
+        table_ND, bias_N = self(features_NF)
         bias_N = bias_N.masked_fill(~known_N, -torch.inf)
-        next_item = next_item_loss(interests_BSD.detach(), table_ND, bias_N, batch, mask_seen)
+        next_item = next_item_loss(interests_BSD.detach(), table_ND, bias_N, batch, mask_seen, stands_for)
         return next_item + L2 * self.project.weight.square().sum()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from driftline.config import EncoderConfig
+from driftline.sequences.event_types import NUM_TYPES, UNKNOWN_TYPE
 from driftline.sequences.gaps import GAP_BUCKETS, UNKNOWN_GAP
 
 
@@ -32,12 +33,20 @@ class UserEncoder(nn.Module):
         self.start_D = nn.Parameter(torch.randn(config.dim) * 0.02)
         self.gap = nn.Embedding(GAP_BUCKETS, config.dim)
         nn.init.zeros_(self.gap.weight)
+        self.event_type = nn.Embedding(NUM_TYPES, config.dim) if config.event_types else None
+        if self.event_type is not None:
+            nn.init.zeros_(self.event_type.weight)
         self.input_dropout = nn.Dropout(config.dropout)
         self.body = _build_body(config, decoder)
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(
-        self, events_BLD: Tensor, mask_BL: Tensor, gaps_BL: Tensor | None = None, last_only: bool = False
+        self,
+        events_BLD: Tensor,
+        mask_BL: Tensor,
+        gaps_BL: Tensor | None = None,
+        types_BL: Tensor | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         """Interest vectors before the first and after each event.
 
@@ -49,6 +58,8 @@ class UserEncoder(nn.Module):
             bool, true where there is an event.
         gaps_BL
             int64 buckets of the time since the event before (:mod:`driftline.sequences.gaps`); None = unknown.
+        types_BL
+            int64 kinds of events (:mod:`driftline.sequences.event_types`), read with ``encoder.event_types``.
         last_only
             Only those after the last event, which cost a transformer much less.
 
@@ -60,6 +71,9 @@ class UserEncoder(nn.Module):
         if gaps_BL is None:  # looked up all the same: every rank must have a gradient for every parameter
             gaps_BL = torch.full_like(mask_BL, UNKNOWN_GAP, dtype=torch.long)
         events_BLD = events_BLD + self.gap(gaps_BL)
+        if self.event_type is not None:
+            types_BL = torch.full_like(mask_BL, UNKNOWN_TYPE, dtype=torch.long) if types_BL is None else types_BL
+            events_BLD = events_BLD + self.event_type(types_BL)
         start_B1D = self.start_D.expand(events_BLD.shape[0], 1, -1)
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from driftline.errors import DataError
 from driftline.ranking.requests import RankRequest, Recommendation
@@ -21,6 +21,13 @@ class UserHistory(BaseModel):
 
     user_id: str
     history: list[str]
+    times_s: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _one_moment_each(self) -> "UserHistory":
+        if self.times_s is not None and len(self.times_s) != len(self.history):
+            raise ValueError(f"times_s has {len(self.times_s)} moments for {len(self.history)} events")
+        return self
 
 
 def read_users(path: Path) -> list[UserHistory]:
@@ -47,7 +54,11 @@ def read_users(path: Path) -> list[UserHistory]:
             faults.append(f"{path}:{number}: not UTF-8: {error.reason}")
     if faults:
         more = f"\n… and {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise DataError("\n".join(faults[:20]) + more + '\neach line is {"user_id": "…", "history": ["item", …]}')
+        raise DataError(
+            "\n".join(faults[:20])
+            + more
+            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …] beside it is read too'
+        )
     if not users:
         raise DataError(f"{path} names no user")
     return users
@@ -57,7 +68,7 @@ def recommend_users(
     recommend: Callable[[Sequence[RankRequest]], list[Recommendation]], users: Sequence[UserHistory], k: int
 ) -> pd.DataFrame:
     """Lists of a batch of users: one row per user and place."""
-    answers = recommend([RankRequest(user.history, k) for user in users])
+    answers = recommend([RankRequest(user.history, k, times_s=user.times_s) for user in users])
     return pd.DataFrame(
         [
             {

@@ -48,6 +48,8 @@ class Reading:
         What the fusion gate saw.
     seen
         Item indices that were masked.
+    times_n, types_n
+        When the events happened, in seconds, and the numbers of their types; ``None`` = unknown.
     """
 
     items_n: NDArray[np.int64]
@@ -55,6 +57,13 @@ class Reading:
     weight_recent: float
     p_drift: float
     seen: NDArray[np.int64]
+    times_n: NDArray[np.float64] | None = None
+    types_n: NDArray[np.int64] | None = None
+
+    def history(self, kept_n: NDArray[np.bool_]) -> History:
+        """What is left of it when only these events are kept."""
+        times = None if self.times_n is None else self.times_n[kept_n]
+        return History(self.items_n[kept_n], times, types=None if self.types_n is None else self.types_n[kept_n])
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class SubsetScores:
 
     def _log_p(self, kept_Sn: NDArray[np.bool_]) -> NDArray[np.float32]:
         log_p = self._scorer.log_probabilities(
-            [History(self._reading.items_n[kept_n]) for kept_n in kept_Sn],
+            [self._reading.history(kept_n) for kept_n in kept_Sn],
             [self._reading.seen] * len(kept_Sn),
             np.full(len(kept_Sn), self._reading.p_drift),
             self._new_vectors_MT,

@@ -19,6 +19,9 @@ class RankRequest:
     ----------
     history
         External item ids, oldest first. Unknown ids are passed over and reported.
+    times_s, types
+        When each of them happened, in seconds, and its event type; ``None`` where that is not known. The moment of the
+        request itself is never read.
     k
         Length of the list; fewer come back when fewer can be ranked.
     exclude
@@ -50,12 +53,17 @@ class RankRequest:
     drift: DriftVerdict | None = None
     caps: Caps | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.k < 0:
             raise ValueError(f"k={self.k}: a list cannot be shorter than 0 items")
         if self.diversity is not None and not 0 <= self.diversity < 1:
             raise ValueError(f"diversity={self.diversity}: must be at least 0 and below 1")
+        for name, column in (("times_s", self.times_s), ("types", self.types)):
+            if column is not None and len(column) != len(self.history):
+                raise ValueError(f"{name} has {len(column)} entries for {len(self.history)} events: give one for each")
 
 
 @dataclass(frozen=True)

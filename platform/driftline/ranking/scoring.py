@@ -4,20 +4,26 @@ Shape legend: B histories, N items of the bundle, M new items known by text only
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from driftline.models.collaborative import CollaborativeTables, recency_weights, weighted_rows
+from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate, ItemFeatures, history_features, item_features, standardise
+from driftline.models.recency import recency_weights, weighted_rows
 from driftline.models.recommender import Recommender
 from driftline.ranking.interests import Interests
 from driftline.sequences.batches import History
 
+Part = TypeVar("Part")
+
 ATTENTION_DECAY = 0.9
 ATTENTION_TEMPERATURE = 0.1
+LEAST_SHARES = 0.02
+"""What all items together have of a row beyond what was counted."""
 SCORES_AT_ONCE = 2**20
 """Histories times items of one pass: bounds its memory, and keeps it where the allocator uses it again and again."""
 SLOW_PRODUCTS = (2, 3)
@@ -156,9 +162,27 @@ class Scorer:
             return self.attention(histories, new_vectors_MT)
         if name == "popularity":
             scores = self._log_popularity_N.expand(len(histories), -1)
+        elif name == "trend":
+            scores = torch.from_numpy(_fitted(self.tables.trend, name).score(histories))
+        elif name == "user-knn":
+            scores = torch.from_numpy(_fitted(self.tables.user_knn, name).score([h.items for h in histories]))
         else:
             scores = torch.from_numpy(self.tables.score(name, [h.items for h in histories]))
-        return scores if new_vectors_MT is None else nn.functional.pad(scores, (0, len(new_vectors_MT)))
+        if new_vectors_MT is not None:
+            scores = nn.functional.pad(scores, (0, len(new_vectors_MT)))
+        return _log_share(scores, self.num_items) if name == "co-occurrence" else scores
+
+
+def _fitted(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise ValueError(f"fusion.components has {name}, but the bundle's collaborative tables do not")
+    return part
+
+
+def _log_share(scores_BN: Tensor, num_items: int) -> Tensor:
+    """Log of each item's share of the row, every item having a little: counts of pairs have long tails."""
+    total_B1 = scores_BN.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    return torch.log(scores_BN / total_B1 + LEAST_SHARES / num_items)
 
 
 def _product(rows_BD: Tensor, table_ND: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
     text_vectors.safetensors  vectors of the text tower, by catalogue index
     text.safetensors          adapter, read-out and projection of the text tower
     ranker.safetensors        ranking model (item residuals, encoder, heads)
-    drift.safetensors         drift model; drift_calibration.json its threshold and probabilities
+    drift.safetensors         drift model and verifier; drift_calibration.json threshold and probabilities
     collaborative.safetensors popularity, EASE and Markov, or item-kNN and Markov as sparse rows
     gate.safetensors          fusion gate
     users.json                held-out users of the drift part
@@ -28,9 +28,9 @@ from typing import Any
 
 from driftline.errors import BundleError
 
-FORMAT_VERSION = 3
-"""Version 2 is the same without sparse rows."""
-READABLE = (2, FORMAT_VERSION)
+FORMAT_VERSION = 4
+"""Version 3 is the same without the drift part's verifier, version 2 also without sparse rows."""
+READABLE = (2, 3, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 
 
@@ -139,7 +139,7 @@ def open_bundle(path: Path | str) -> tuple[Path, Manifest]:
         if found not in READABLE:
             raise BundleError(
                 f"bundle {folder} has format version {found!r}; this Driftline reads "
-                f"{' and '.join(map(str, READABLE))}: train it again"
+                f"{', '.join(map(str, READABLE))}: train it again"
             )
         manifest = Manifest(**raw)
         checksums = manifest.files.items()

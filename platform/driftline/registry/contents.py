@@ -24,6 +24,7 @@ from driftline.models.recommender import Recommender
 
 Weights = dict[str, torch.Tensor]
 CATEGORY_SEPARATOR = "\x1f"
+VERIFIER = "verifier_ND"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,14 @@ class Contents:
         Trained weights by parameter name; ``drift`` is None where drift is off.
     judge
         Trained weights of the LLM judge; None where there is none.
+    verifier_ND
+        float32: table of the verifier; None in bundles of before it.
     known_N, drift_known_N
         bool: items with training events of the ranking and of the drift model.
     held_out_users
         Users that the drift part saw neither in training nor in calibration.
+    item_vectors_NV
+        Vectors of other modalities than text, which the ranker reads; None where there are none.
     """
 
     config: Config
@@ -57,10 +62,12 @@ class Contents:
     calibration: DriftCalibration | None
     held_out_users: list[str]
     judge: Weights | None = None
+    verifier_ND: torch.Tensor | None = None
+    item_vectors_NV: torch.Tensor | None = None
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
-        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.catalog.texts)
+        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV, self.catalog.texts)
         load_adapter_state(model, self.ranker)
         return model.eval()
 
@@ -86,13 +93,16 @@ class Contents:
         (folder / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
         _write_catalog(self.catalog, folder / "items.parquet")
         save_file({"vectors": self.text_vectors_NT.contiguous()}, folder / "text_vectors.safetensors")
+        if self.item_vectors_NV is not None:
+            save_file({"vectors": self.item_vectors_NV.contiguous()}, folder / "item_vectors.safetensors")
         save_file(self.text, folder / "text.safetensors")
         save_file({**self.ranker, "known_N": self.known_N}, folder / "ranker.safetensors")
         save_arrays(self.tables.to_arrays(), folder / "collaborative.safetensors")
         save_file(dict(self.gate.state_dict()), folder / "gate.safetensors")
         (folder / "users.json").write_text(json.dumps({"held_out": self.held_out_users}), encoding="utf-8")
         if self.drift is not None and self.drift_known_N is not None and self.calibration is not None:
-            save_file({**self.drift, "known_N": self.drift_known_N}, folder / "drift.safetensors")
+            verifier = {} if self.verifier_ND is None else {VERIFIER: self.verifier_ND}
+            save_file({**self.drift, "known_N": self.drift_known_N, **verifier}, folder / "drift.safetensors")
             (folder / "drift_calibration.json").write_text(self.calibration.to_json(), encoding="utf-8")
         if self.judge is not None:
             save_file(self.judge, folder / "judge.safetensors")
@@ -104,10 +114,11 @@ class Contents:
         ranker = load_file(folder / "ranker.safetensors")
         gate = FusionGate(config.fusion.components)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
-        drift, drift_known_N, calibration = None, None, None
+        drift, drift_known_N, calibration, verifier_ND = None, None, None, None
+        item_vectors = folder / "item_vectors.safetensors"
         if (folder / "drift.safetensors").is_file():
             drift = load_file(folder / "drift.safetensors")
-            drift_known_N = drift.pop("known_N")
+            drift_known_N, verifier_ND = drift.pop("known_N"), drift.pop(VERIFIER, None)
             calibration = DriftCalibration.from_json((folder / "drift_calibration.json").read_text(encoding="utf-8"))
         return cls(
             config=config,
@@ -123,6 +134,8 @@ class Contents:
             calibration=calibration,
             held_out_users=json.loads((folder / "users.json").read_text(encoding="utf-8"))["held_out"],
             judge=load_file(folder / "judge.safetensors") if (folder / "judge.safetensors").is_file() else None,
+            verifier_ND=verifier_ND,
+            item_vectors_NV=load_file(item_vectors)["vectors"] if item_vectors.is_file() else None,
         )
 
 

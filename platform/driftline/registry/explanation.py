@@ -15,6 +15,7 @@ import numpy as np
 from driftline.catalog.text import compose
 from driftline.ranking.explain import Contributions, Reading, SubsetScores, contributions
 from driftline.ranking.requests import Policy, RankRequest
+from driftline.sequences.event_types import type_numbers
 
 if TYPE_CHECKING:
     from driftline.registry.model import Model
@@ -98,8 +99,11 @@ def explain(model: "Model", request: RankRequest, items: Sequence[str], policy: 
 def _reading(model: "Model", request: RankRequest, positions: Sequence[int], policy: Policy) -> Reading:
     items_n = np.array([model.catalog.index[request.history[p]] for p in positions], dtype=np.int64)
     change = request.drift.change_point if request.drift else None
+    times, types = request.times_s, request.types
     return Reading(
         items_n=items_n,
+        times_n=None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
+        types_n=None if types is None else type_numbers(types[p] for p in positions),
         recent_from=int(np.searchsorted(positions, change)) if change is not None else 0,
         weight_recent=policy.weight_recent if change is not None else 0.0,
         p_drift=request.drift.p_drift if request.drift else 0.0,

@@ -47,8 +47,8 @@ class LookupRequest:
         As in :class:`~driftline.ranking.requests.RankRequest`.
     history
         Item ids of the user whose taste has a say; ``None`` for nobody.
-    drift
-        The user's stored drift state, as in ``RankRequest``.
+    drift, times_s, types
+        The user's stored drift state, and the history's moments and event types, as in ``RankRequest``.
     weight
         Weight of the taste, 0 to 0.5.
     """
@@ -63,6 +63,8 @@ class LookupRequest:
     history: Sequence[str] | None = None
     drift: DriftVerdict | None = None
     weight: float = SEARCH_WEIGHT
+    times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if (self.item_id is None) == (self.text is None):
@@ -162,7 +164,14 @@ class Lookup:
         if not rows:
             return {}
         ranked = [
-            RankRequest(r.history or (), keep_seen=True, new_items=r.new_items, drift=r.drift)
+            RankRequest(
+                r.history or (),
+                keep_seen=True,
+                new_items=r.new_items,
+                drift=r.drift,
+                times_s=r.times_s,
+                types=r.types,
+            )
             for r in (requests[row] for row in rows)
         ]
         log_p_BC = self.model.log_probabilities(ranked)

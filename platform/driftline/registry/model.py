@@ -38,6 +38,7 @@ from driftline.registry.bundle import Manifest, open_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.lookup import Lookup
 from driftline.sequences.batches import History
+from driftline.sequences.event_types import type_numbers
 
 POOL_PER_PLACE = 20
 """Candidates that diversity may choose from, for each place of the list."""
@@ -101,8 +102,9 @@ class Model:
         self.judge: Judge | None = None
         if contents.calibration is not None:
             self.judge = contents.build_judge()
+            verifier_ND = None if contents.verifier_ND is None else contents.verifier_ND.numpy()
             self.detector = DriftDetector(
-                contents.build_drift_model(), contents.calibration, self.config.drift, self.judge
+                contents.build_drift_model(), contents.calibration, self.config.drift, self.judge, verifier_ND
             )
 
     @property
@@ -119,6 +121,7 @@ class Model:
         candidates: Sequence[str] | None = None,
         new_items: Mapping[str, str] | None = None,
         diversity: float | None = None,
+        times_s: Sequence[float] | None = None,
     ) -> Recommendation:
         """The best ``k`` items for what comes next.
 
@@ -134,8 +137,11 @@ class Model:
             Text by id of items that the catalogue lacks: they are ranked from their text alone.
         diversity
             MMR trade-off 0..1; None = the bundle's policy.
+        times_s
+            When each event of the history happened, in seconds; None = unknown.
         """
-        return self.recommend_batch([RankRequest(history, k, exclude, candidates, False, new_items, diversity)])[0]
+        request = RankRequest(history, k, exclude, candidates, False, new_items, diversity, times_s=times_s)
+        return self.recommend_batch([request])[0]
 
     def rank(
         self, history: Sequence[str], candidates: Sequence[str], *, new_items: Mapping[str, str] | None = None
@@ -155,9 +161,9 @@ class Model:
         request = RankRequest(history, len(candidates), (), candidates, True, new_items, diversity=0.0)
         return self.recommend_batch([request])[0]
 
-    def score(self, history: Sequence[str]) -> pd.Series:
+    def score(self, history: Sequence[str], times_s: Sequence[float] | None = None) -> pd.Series:
         """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
-        log_p = self.log_probabilities([RankRequest(history)])
+        log_p = self.log_probabilities([RankRequest(history, times_s=times_s)])
         return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
 
     def log_probabilities(self, requests: Sequence[RankRequest]) -> NDArray[np.float32]:
@@ -231,9 +237,9 @@ class Model:
         offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
-        whole = [self._history(request.history, k) for request, k in zip(requests, kept, strict=True)]
+        whole = [self._history(request, k) for request, k in zip(requests, kept, strict=True)]
         recent = {
-            row: self._history(request.history, [p for p in kept[row] if p >= report.change_point])
+            row: self._history(request, [p for p in kept[row] if p >= report.change_point])
             for row, (request, report) in enumerate(zip(requests, reports, strict=True))
             if policies[row].weight_recent and report is not None and report.change_point is not None
         }
@@ -366,13 +372,22 @@ class Model:
     def _known(self, histories: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[NDArray[np.int64]]]:
         """Positions of the known items of each history, and their indices."""
         positions = [self._known_positions(history) for history in histories]
-        return positions, [self._history(h, kept).items for h, kept in zip(histories, positions, strict=True)]
+        return positions, [self._indices(h, kept) for h, kept in zip(histories, positions, strict=True)]
 
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]
 
-    def _history(self, history: Sequence[str], positions: Sequence[int]) -> History:
-        return History(np.array([self.catalog.index[history[p]] for p in positions], dtype=np.int64))
+    def _history(self, request: RankRequest, positions: Sequence[int]) -> History:
+        """The events at these positions, as the models read them."""
+        times, types = request.times_s, request.types
+        return History(
+            self._indices(request.history, positions),
+            None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
+            types=None if types is None else type_numbers(types[p] for p in positions),
+        )
+
+    def _indices(self, history: Sequence[str], positions: Sequence[int]) -> NDArray[np.int64]:
+        return np.array([self.catalog.index[history[p]] for p in positions], dtype=np.int64)
 
     def with_contents(self, **parts: object) -> "Model":
         """The same model with some parts replaced (used while a bundle is assembled)."""

@@ -1,6 +1,7 @@
 """A model's scores in the form that the evaluator takes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from driftline.evaluation.protocols import ScoreFunction
 from driftline.ranking.requests import RankRequest
 from driftline.registry.model import Model
 from driftline.sequences.batches import History
+from driftline.sequences.event_types import type_names
 
 
 def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, ScoreFunction]:
@@ -24,19 +26,29 @@ def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, Scor
     reports: dict[bytes, DriftReport] = {}
 
     def served(histories: Sequence[History]) -> NDArray[np.float32]:
-        asked = [[model.item_ids[i] for i in history.items] for history in histories]
+        asked = [_request(model, history) for history in histories]
         if model.detector is None:
-            return model.log_probabilities([RankRequest(items) for items in asked])
-        stops = [len(items) - len(items) % drift_every_events for items in asked]
+            return model.log_probabilities(asked)
+        items_of = [request.history for request in asked]
+        stops = [len(items) - len(items) % drift_every_events for items in items_of]
         keys = [history.items[:stop].tobytes() for history, stop in zip(histories, stops, strict=True)]
         new = {key: row for row, key in enumerate(keys) if key not in reports}
-        scanned = model.drift_batch([asked[row][: stops[row]] for row in new.values()])
+        scanned = model.drift_batch([items_of[row][: stops[row]] for row in new.values()])
         reports.update(zip(new, scanned, strict=True))
-        requests = [RankRequest(items, drift=reports[key]) for items, key in zip(asked, keys, strict=True)]
+        requests = [replace(request, drift=reports[key]) for request, key in zip(asked, keys, strict=True)]
         return model.log_probabilities(requests)
 
     def neural(histories: Sequence[History]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = model.scorer.neural([History(h.items) for h in histories]).numpy()
+        scores: NDArray[np.float32] = model.scorer.neural(histories).numpy()
         return scores
 
     return {"driftline neural": neural, "driftline": served}
+
+
+def _request(model: Model, history: History) -> RankRequest:
+    times, types = history.times_s, history.types
+    return RankRequest(
+        [model.item_ids[item] for item in history.items],
+        times_s=None if times is None else times.tolist(),
+        types=None if types is None else type_names(types),
+    )

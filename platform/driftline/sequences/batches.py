@@ -4,13 +4,14 @@ Shape legend: B sequences, L events.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from driftline.sequences.event_types import UNKNOWN_TYPE
 from driftline.sequences.gaps import gap_buckets
 
 
@@ -24,6 +25,8 @@ class History:
     values: NDArray[np.float32] | None = None
     """Explicit values scaled to 0..1; NaN where there is none."""
     user: str = ""
+    types: NDArray[np.int64] | None = None
+    """Kinds of events, see :mod:`driftline.sequences.event_types`; None = all unknown."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -35,12 +38,14 @@ class History:
             None if self.times_s is None else self.times_s[start:stop],
             None if self.values is None else self.values[start:stop],
             self.user,
+            None if self.types is None else self.types[start:stop],
         )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
-        """The same items and values in random order; times no longer mean anything and are dropped."""
+        """The same events in random order; times no longer mean anything and are dropped."""
         order = rng.permutation(len(self.items))
-        return History(self.items[order], None, None if self.values is None else self.values[order], self.user)
+        values = None if self.values is None else self.values[order]
+        return History(self.items[order], None, values, self.user, None if self.types is None else self.types[order])
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Batch:
     """float32 in 0..1, NaN where there is none."""
     users: tuple[str, ...] = ()
     """Whose sequences they are, where that is known."""
+    types_BL: Tensor | None = None
+    """int64, see :mod:`driftline.sequences.event_types`; None = all unknown."""
 
     @property
     def events(self) -> int:
@@ -65,8 +72,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        gaps, values = (None if t is None else t.to(device) for t in (self.gaps_BL, self.values_BL))
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users)
+        parts = (self.gaps_BL, self.values_BL, self.types_BL)
+        gaps, values, types = (None if t is None else t.to(device) for t in parts)
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types)
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -78,6 +86,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
     with_times = with_times and any(history.times_s is not None for history in histories)
     times = np.full(shape, np.nan) if with_times else None
     values = np.full(shape, np.nan, dtype=np.float32)
+    types = np.full(shape, UNKNOWN_TYPE, dtype=np.int64)
     for row, history in enumerate(histories):
         n = len(history)
         items[row, :n] = history.items
@@ -86,6 +95,8 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
             times[row, :n] = history.times_s
         if history.values is not None:
             values[row, :n] = history.values
+        if history.types is not None:
+            types[row, :n] = history.types
     gaps = None if times is None else gap_buckets(times)
     return Batch(
         torch.from_numpy(items),
@@ -93,6 +104,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         torch.from_numpy(gaps) if gaps is not None and gaps.any() else None,
         None if np.isnan(values).all() else torch.from_numpy(values),
         tuple(history.user for history in histories),
+        torch.from_numpy(types) if types.any() else None,
     )
 
 
@@ -123,7 +135,7 @@ class CropSampler:
         Start a crop anywhere, so that short contexts are calibrated; otherwise only histories longer than the
         window are cropped.
     drop_times
-        Share of crops whose times are made unknown, so that bare item lists are understood too.
+        Share of crops whose times and types are made unknown, so that bare item lists are understood too.
     """
 
     histories: Sequence[History]
@@ -155,7 +167,7 @@ class CropSampler:
         start = int(rng.integers(0, latest_start + 1))
         crop = history.slice(start, start + self.window_events)
         if crop.times_s is not None and rng.random() < self.drop_times:
-            crop = History(crop.items, None, crop.values, crop.user)
+            crop = replace(crop, times_s=None, types=None)
         return crop
 
 

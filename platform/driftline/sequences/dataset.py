@@ -1,7 +1,7 @@
 """From a configuration to what models train on: events, catalogue, split, and histories as item indices."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 from driftline.catalog.agreement import link_agreement
 from driftline.catalog.graph import facts, read_graph
 from driftline.catalog.items import Catalog, build_catalog, read_items
+from driftline.catalog.vectors import read_item_vectors
 from driftline.columns import Events, Items
 from driftline.config import Config, DataConfig
 from driftline.errors import DataError
@@ -22,16 +23,17 @@ from driftline.events.log import event_log
 from driftline.events.readers import read_events
 from driftline.events.sample import sample_events
 from driftline.events.splits import (
+    SPLITS,
     Split,
     Targets,
     leave_one_out,
-    temporal_successive,
     user_part,
     without_users,
 )
 from driftline.events.tables import Rejection
 from driftline.samples import fetch_movielens
 from driftline.sequences.batches import History
+from driftline.sequences.event_types import type_numbers
 from driftline.sequences.scale import scaled
 
 MAX_FACTS = 3
@@ -76,6 +78,8 @@ class Dataset:
     ingested
         The whole log on disk, of which ``events`` are a sample of users (``data.ingest=ray-data``); None where
         ``events`` are all.
+    item_vectors_NV
+        Precomputed vectors of the catalogue's items (``data.item_vectors``), if there are any.
     """
 
     events: pd.DataFrame
@@ -85,11 +89,19 @@ class Dataset:
     report: dict[str, int]
     rejected: Sequence[Rejection] = ()
     ingested: Ingested | None = None
+    item_vectors_NV: NDArray[np.float32] | None = None
 
     @cached_property
     def users(self) -> list[str]:
         """All users, in order of first appearance in the ordered log."""
         return list(pd.unique(self.events[Events.USER]))
+
+    @property
+    def before_test(self) -> "Dataset":
+        """The same log with everything before the test to train on; itself where validation events are no such."""
+        if self.split.fit is self.split.train:
+            return self
+        return replace(self, split=replace(self.split, fit=self.split.train))
 
     def users_of(self, part: str) -> list[str]:
         """Users of a part of the drift protocol: train, calibration or test."""
@@ -101,22 +113,30 @@ class Dataset:
             events = events[events[Events.USER].isin(set(users))]
         items = self.indices(events[Events.ITEM])
         times = events[Events.TIME].to_numpy(dtype=np.float64)
-        values = self._scaled_values(events)
+        values, types = self._scaled_values(events), type_numbers(events[Events.TYPE])
         groups = events.groupby(Events.USER, sort=False).indices
-        return {str(user): History(items[rows], times[rows], values[rows], str(user)) for user, rows in groups.items()}
+        return {
+            str(user): History(items[rows], times[rows], values[rows], str(user), types[rows])
+            for user, rows in groups.items()
+        }
 
     def target_history(self, targets: Targets, number: int) -> History:
         """What is known before a target is ranked."""
-        return History(self.indices(targets.history(number)), targets.history_times(number))
+        items, types = self.indices(targets.history(number)), type_numbers(targets.history_types(number))
+        return History(items, targets.history_times(number), types=types, user=str(targets.user_ids[number]))
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """External item ids as catalogue indices; every id of the log is in the catalogue."""
         return np.fromiter((self.catalog.index[item] for item in item_ids), dtype=np.int64)
 
-    def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
+    @cached_property
+    def value_range(self) -> tuple[float, float]:
+        """Lowest and highest explicit value of the log; NaN where there is none."""
         known = self.events[Events.VALUE]
-        low, high = (known.min(), known.max()) if self.ingested is None else self.ingested.value_range
-        return scaled(events[Events.VALUE].to_numpy(dtype=np.float64), low, high)
+        return (known.min(), known.max()) if self.ingested is None else self.ingested.value_range
+
+    def _scaled_values(self, events: pd.DataFrame) -> NDArray[np.float32]:
+        return scaled(events[Events.VALUE].to_numpy(dtype=np.float64), *self.value_range)
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -143,7 +163,7 @@ def load_dataset(config: Config) -> Dataset:
         )
     log = event_log(read.events)
     catalog, rejected_items = _catalog(config, files, log.events[Events.ITEM])
-    split = leave_one_out(log.events) if config.protocol == "leave-one-out" else temporal_successive(log.events)
+    split = SPLITS[config.protocol](log.events)
     report = {
         "rows": total,
         "rejected": len(read.rejected),
@@ -154,9 +174,10 @@ def load_dataset(config: Config) -> Dataset:
         "rejected items": len(rejected_items),
         "items without a catalogue row": len(catalog.unlisted),
     }
-    return Dataset(
-        log.events, catalog, split, _fingerprint(log.events, catalog), report, [*read.rejected, *rejected_items]
-    )
+    vectors = _item_vectors(config, catalog)
+    fingerprint = _fingerprint(log.events, catalog, vectors)
+    rejected = [*read.rejected, *rejected_items]
+    return Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)
 
 
 def ingest_dataset(config: Config, console: Console) -> Ingested:
@@ -190,9 +211,10 @@ def _sampled(config: Config, files: Files) -> Dataset:
         "items without a catalogue row": len(catalog.unlisted),
         "sampled users": int(events[Events.USER].nunique()),
     }
-    fingerprint = _digest(ingested.fingerprint.encode(), catalog)
+    vectors = _item_vectors(config, catalog)
+    fingerprint = _digest(ingested.fingerprint.encode(), catalog, vectors)
     rejected = [*ingested.rejected, *rejected_items]
-    return Dataset(events, catalog, leave_one_out(events), fingerprint, report, rejected, ingested)
+    return Dataset(events, catalog, leave_one_out(events), fingerprint, report, rejected, ingested, vectors)
 
 
 def ranking_split(dataset: Dataset, config: Config) -> Split:
@@ -242,10 +264,16 @@ def _facts(files: Files, items: pd.DataFrame) -> dict[str, str]:
     return facts(graph, dict(zip(items[Items.ITEM], items[Items.TITLE], strict=True)), max_facts=MAX_FACTS)
 
 
-def _fingerprint(events: pd.DataFrame, catalog: Catalog) -> str:
+def _item_vectors(config: Config, catalog: Catalog) -> NDArray[np.float32] | None:
+    path = config.data.item_vectors
+    return None if path is None else read_item_vectors(path, catalog.index)
+
+
+def _fingerprint(events: pd.DataFrame, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
     columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
-    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog)
+    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog, vectors)
 
 
-def _digest(events: bytes, catalog: Catalog) -> str:
-    return sha256(events + "\0".join(catalog.texts).encode("utf-8", "surrogatepass")).hexdigest()
+def _digest(events: bytes, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
+    texts = "\0".join(catalog.texts).encode("utf-8", "surrogatepass")
+    return sha256(events + texts + (b"" if vectors is None else vectors.tobytes())).hexdigest()

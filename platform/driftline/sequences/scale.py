@@ -9,5 +9,13 @@ def scaled(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.f
 
     A log without values, or in which all are equal, has no range: then only ``low`` is taken away.
     """
-    span = (high - low) if np.isfinite(high - low) and high > low else 1.0
-    return ((values - low) / span).astype(np.float32)
+    return ((values - low) / _span(low, high)).astype(np.float32)
+
+
+def unscaled(shares: NDArray[np.float32], low: float, high: float) -> NDArray[np.float64]:
+    """What :func:`scaled` made of values, back on their own scale."""
+    return low + shares.astype(np.float64) * _span(low, high)
+
+
+def _span(low: float, high: float) -> float:
+    return (high - low) if np.isfinite(high - low) and high > low else 1.0

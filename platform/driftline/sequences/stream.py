@@ -56,6 +56,8 @@ class StreamSampler:
         Share of crops whose times are made unknown, so that bare item lists are understood too.
     users_per_chunk
         Users in memory at a time, rounded to whole batches.
+    random_start
+        Start a crop anywhere, as ``CropSampler`` does.
     """
 
     ingested: Ingested
@@ -66,6 +68,7 @@ class StreamSampler:
     parts: Sequence[str] = PARTS
     drop_times: float = 0.5
     users_per_chunk: int = USERS_PER_CHUNK
+    random_start: bool = False
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, start: int = 0) -> Iterator[Batch]:
         """Batches of one epoch for one rank, from its batch number ``start`` on; nothing before is read."""
@@ -120,9 +123,9 @@ class StreamSampler:
         lists = [users[name].combine_chunks() for name in EVENT_COLUMNS]
         items, times, values = (column.flatten().to_numpy(zero_copy_only=False) for column in lists)
         lengths = lists[0].value_lengths().to_numpy().astype(np.int64)
-        begins = np.cumsum(lengths) - lengths
-        begins = begins + rng.integers(0, np.maximum(lengths - self.window_events, 0) + 1)
-        lengths = np.minimum(lengths, self.window_events)
+        skipped = rng.integers(0, np.maximum(lengths - (2 if self.random_start else self.window_events), 0) + 1)
+        begins = np.cumsum(lengths) - lengths + skipped
+        lengths = np.minimum(lengths - skipped, self.window_events)
         timed = rng.random(len(lengths)) >= self.drop_times
         shares = scaled(values, *self.ingested.value_range)
         groups = length_groups(lengths, self.batch_size, rng)
@@ -133,11 +136,15 @@ class StreamSampler:
 def ranking_sampler(dataset: Dataset, config: Config) -> CropSampler | StreamSampler:
     """Batches of the ranking stage, from memory or from disk."""
     window_events, batch_size = config.encoder.window_events, config.training.batch_users
+    anywhere = config.training.crops == "anywhere"
     if dataset.ingested is None:
         histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
-        return CropSampler(histories, window_events, batch_size, config.seed)
+        return CropSampler(histories, window_events, batch_size, config.seed, random_start=anywhere)
     catalogue_N = dataset.indices(dataset.ingested.items()[Items.ITEM])
-    return StreamSampler(dataset.ingested, catalogue_N, window_events, batch_size, config.seed, _ranking_parts(config))
+    parts = _ranking_parts(config)
+    return StreamSampler(
+        dataset.ingested, catalogue_N, window_events, batch_size, config.seed, parts, random_start=anywhere
+    )
 
 
 def ranking_counts(dataset: Dataset, config: Config) -> NDArray[np.int64]:

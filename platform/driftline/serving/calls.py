@@ -53,8 +53,8 @@ class UserView:
         Length of the whole history.
     item_ids
         Items of the newest events, oldest first, as models read them.
-    first_timestamp, last_timestamp
-        Of these events, seconds since the epoch; ``None`` if there are none.
+    times_s, types
+        Their timestamps, seconds since the epoch, and their types.
     drift
         What is stored of drift, its change point moved to where it lies in ``item_ids``; ``None`` if nothing is yet.
     drift_bundle
@@ -68,8 +68,8 @@ class UserView:
     known: bool
     num_events: int
     item_ids: list[str]
-    first_timestamp: float | None
-    last_timestamp: float | None
+    times_s: list[float]
+    types: list[str]
     drift: DriftVerdict | None
     drift_bundle: str | None
     drift_status: DriftStatus
@@ -107,6 +107,8 @@ class RankQuestion:
     drift_bundle: str | None = None
     user_id: str | None = None
     request_id: str | None = None
+    times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
@@ -118,6 +120,8 @@ def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
         drift=view.drift,
         drift_bundle=view.drift_bundle,
         user_id=user_id,
+        times_s=view.times_s,
+        types=view.types,
     )
 
 
@@ -136,7 +140,8 @@ class Ranking:
 class ExplainQuestion:
     """What the Router asks the Ranker about a list that ``bundle`` made.
 
-    ``history`` is the one that was read then; policy, ``p_drift`` and ``change_point`` (an index into it) say how.
+    ``history``, ``times_s`` and ``types`` are what was read then; policy, ``p_drift`` and ``change_point`` (an index
+    into them) say how.
     """
 
     tenant: str
@@ -148,6 +153,8 @@ class ExplainQuestion:
     p_drift: float | None
     change_point: int | None
     keep_seen: bool
+    times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,8 @@ class LookupQuestion:
     drift_bundle: str | None = None
     user_id: str | None = None
     weight: float = SEARCH_WEIGHT
+    times_s: Sequence[float] | None = None
+    types: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,14 @@ class Explanations:
 def request_of(question: ExplainQuestion, new_items: dict[str, str]) -> RankRequest:
     """The model's request as it was, as far as scores depend on it."""
     drift = None if question.p_drift is None else DriftVerdict(question.p_drift, question.change_point, alarm=False)
-    return RankRequest(question.history, keep_seen=question.keep_seen, new_items=new_items or None, drift=drift)
+    return RankRequest(
+        question.history,
+        keep_seen=question.keep_seen,
+        new_items=new_items or None,
+        drift=drift,
+        times_s=question.times_s,
+        types=question.types,
+    )
 
 
 def reading_of(ranking: Ranking, keep_seen: bool) -> dict[str, object]:
@@ -61,4 +68,6 @@ def question_about(served: ServedList, view: UserView, most_items: int) -> Expla
         p_drift=reading["p_drift"],
         change_point=reading["change_point"],
         keep_seen=reading["keep_seen"],
+        times_s=view.times_s,
+        types=view.types,
     )

@@ -50,6 +50,8 @@ def rank_request(question: RankQuestion, model: Model, catalogue: TenantCatalogu
         drift=question.drift if question.drift_bundle == model.version else None,
         caps=question.caps,
         categories={} if question.caps is None else {i: entry.categories for i, entry in catalogue.entries.items()},
+        times_s=question.times_s,
+        types=question.types,
     )
     return Resolved(request, unknown, unavailable)
 
@@ -68,6 +70,8 @@ def lookup_request(question: LookupQuestion, model: Model, catalogue: TenantCata
         history=question.history,
         drift=question.drift if question.drift_bundle == model.version else None,
         weight=question.weight,
+        times_s=question.times_s,
+        types=question.types,
     )
 
 

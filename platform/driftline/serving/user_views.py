@@ -18,7 +18,7 @@ from driftline.state.records import UserMarks, UserSnapshot
 from driftline.state.store import Store
 
 MAX_EVENTS_KEPT: Final = 500_000
-"""Events that all views in memory may hold together, about 100 bytes each; who was read longest ago goes first."""
+"""Events that all views in memory may hold together, about 130 bytes each; who was read longest ago goes first."""
 
 
 class UserViews:
@@ -104,8 +104,8 @@ def view_of(snapshot: UserSnapshot) -> UserView:
         known=snapshot.revision is not None,
         num_events=snapshot.num_events,
         item_ids=[event.item_id for event in history],
-        first_timestamp=history[0].timestamp if history else None,
-        last_timestamp=history[-1].timestamp if history else None,
+        times_s=[event.timestamp for event in history],
+        types=[event.type for event in history],
         drift=verdict,
         drift_bundle=stored.bundle if stored else None,
         drift_status=status,

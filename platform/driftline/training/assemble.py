@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from driftline.config import Config
 from driftline.drift.calibration import DriftCalibration, calibrate
+from driftline.drift.streams import Track
+from driftline.drift.verifier import verifier_table
 from driftline.evaluation.metrics import METRICS, mid_ranks
 from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
 from driftline.models.fusion import FusionGate
+from driftline.models.trend import Trend
+from driftline.models.user_knn import UserNeighbours
 from driftline.ranking.gate import fit_scorer_gate
 from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
@@ -27,8 +31,9 @@ from driftline.training.checkpoints import Snapshot
 from driftline.training.stages import ranking_targets
 from driftline.training.validation import RankingTargets, seen_items
 
-MAX_GATE_TARGETS = 1000
-"""Validation targets that the gate is fitted on; a seeded sample beyond."""
+MAX_GATE_TARGETS, MAX_GATE_SCORES = 4000, 2**24
+"""Validation targets that the gate is fitted on, and targets times items of the catalogue (though not fewer than 1,000
+targets); a seeded sample beyond."""
 
 
 def assemble(
@@ -42,16 +47,9 @@ def assemble(
         The bundle's directory and its validation figures.
     """
     torch.manual_seed(config.seed)
-    events = ranking_split(dataset, config).fit
-    histories = list(dataset.histories(events).values())
-    num_items = len(dataset.catalog.ids)
-    tables = CollaborativeTables.fit(
-        [history.items for history in histories], num_items, config.ranking.dense_tables_up_to
-    )
+    tables = _fit_tables(config, dataset)
     tell(_what_was_fitted(config, tables))
     config = _named_as_fitted(config, tables)
-    # of an ingested log, the histories above are those of a sample; popularity is known of everybody
-    tables = replace(tables, popularity_N=ranking_counts(dataset, config).astype(np.float32))
     contents = Contents(
         config=config,
         catalog=dataset.catalog,
@@ -66,13 +64,17 @@ def assemble(
         calibration=None,
         held_out_users=dataset.users_of("test"),
         judge=snapshot.done["judge"] if config.drift.judge.enabled else None,
+        item_vectors_NV=None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV),
     )
     model = Model(contents)
     if config.drift.enabled:
-        tell("calibrating P(drift) and the alarm threshold on calibration users")
+        tell("training the verifier; calibrating P(drift) and the alarm threshold on calibration users")
         model = model.with_contents(**_drift_parts(config, dataset, snapshot, model.contents))
     tell("fitting the fusion gate on validation targets")
     metrics = _fit_gate(config, dataset, model)
+    if "refit" in snapshot.done:
+        tell("fitting the tables again, on everything before the test")
+        model = model.with_contents(**_refitted(config, dataset.before_test, snapshot))
     metrics |= {f"{stage}/{k}": v for stage, f in snapshot.progress.finished.items() for k, v in f.items()}
     base = base_model(config)
     manifest = Manifest(
@@ -90,17 +92,28 @@ def assemble(
 
 
 def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents: Contents) -> dict[str, object]:
-    """Weights, known items and calibration of the drift part."""
+    """Weights, known items, verifier and calibration of the drift part."""
     events = dataset.split.fit
     fitted = list(dataset.histories(events, dataset.users_of("train")).values())
     known_N = torch.from_numpy(popularity([history.items for history in fitted], len(dataset.catalog.ids)) > 0)
     model = build_drift_model(config, contents.text_vectors_NT, known_N)
     load_adapter_state(model, snapshot.done["drift"])
+    track: Track = "N" if config.drift.event_order == "natural" else "X"
+    verifier_ND = verifier_table(fitted, len(known_N), config.drift.encoder.dim, track, config.seed)
     held_back = dataset.histories(events, dataset.users_of("calibration"))
     calibration: DriftCalibration = calibrate(
-        model.eval(), {user: history.items for user, history in held_back.items()}, config.drift, config.seed
+        model.eval(),
+        {user: history.items for user, history in held_back.items()},
+        config.drift,
+        config.seed,
+        verifier_ND=verifier_ND,
     )
-    return {"drift": snapshot.done["drift"], "drift_known_N": known_N, "calibration": calibration}
+    return {
+        "drift": snapshot.done["drift"],
+        "drift_known_N": known_N,
+        "calibration": calibration,
+        "verifier_ND": torch.from_numpy(verifier_ND),
+    }
 
 
 def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float]:
@@ -108,7 +121,8 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
 
     The figures are in-sample for the gate's few parameters and out of sample for everything else.
     """
-    targets = _sampled(ranking_targets(dataset, ranking_split(dataset, config).validation), config.seed)
+    targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
+    targets = _sampled(targets, len(model.item_ids), config.seed)
     p_drift = _p_drift(model, targets)
     fit_scorer_gate(model.scorer, targets.histories, targets.targets_T, p_drift, config.fusion, config.seed)
     return _figures(model, targets, p_drift)
@@ -127,11 +141,35 @@ def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]
 def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     limit, items = config.ranking.dense_tables_up_to, tables.num_items
     if tables.item_item == "ease":
-        return f"fitted popularity, EASE and Markov tables, all pairs of {items:,} items"
+        return f"fitted popularity, EASE, Markov and co-occurrence tables, all pairs of {items:,} items"
     return (
-        f"fitted popularity, item-kNN and Markov tables, sparse: {items:,} items are more than "
+        f"fitted popularity, item-kNN, Markov and co-occurrence tables, sparse: {items:,} items are more than "
         f"ranking.dense_tables_up_to={limit:,}, so item-knn-recency stands in the place of ease-recency"
     )
+
+
+def _fit_tables(config: Config, dataset: Dataset) -> CollaborativeTables:
+    """The tables of the ranking stage's training events, with those that only some configurations want."""
+    histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
+    sequences, num_items = [history.items for history in histories], len(dataset.catalog.ids)
+    tables, asked = CollaborativeTables.fit(sequences, num_items, config.ranking.dense_tables_up_to), config.fusion
+    return replace(
+        tables,
+        # of an ingested log, the histories are those of a sample; popularity is known of everybody
+        popularity_N=ranking_counts(dataset, config).astype(np.float32),
+        trend=Trend.fit(histories, num_items) if "trend" in asked.components else None,
+        user_knn=UserNeighbours.fit(sequences, num_items) if "user-knn" in asked.components else None,
+    )
+
+
+def _refitted(config: Config, dataset: Dataset, snapshot: Snapshot) -> dict[str, object]:
+    """What the validation events are in too, now that the gate has been fitted on them."""
+    tables = _fit_tables(config, dataset)
+    return {
+        "ranker": snapshot.done["refit"],
+        "known_N": torch.from_numpy(tables.popularity_N > 0),
+        "tables": tables,
+    }
 
 
 def _named_as_fitted(config: Config, tables: CollaborativeTables) -> Config:
@@ -149,8 +187,9 @@ def _p_drift(model: Model, targets: RankingTargets) -> NDArray[np.float64]:
     return np.array([scan.p_drift[-1] if len(scan.p_drift) else 0.0 for scan in scans])
 
 
-def _sampled(targets: RankingTargets, seed: int) -> RankingTargets:
-    if len(targets) <= MAX_GATE_TARGETS:
+def _sampled(targets: RankingTargets, num_items: int, seed: int) -> RankingTargets:
+    most = min(MAX_GATE_TARGETS, max(1000, MAX_GATE_SCORES // num_items))
+    if len(targets) <= most:
         return targets
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:MAX_GATE_TARGETS])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:most])
     return RankingTargets([targets.histories[i] for i in chosen], targets.targets_T[chosen])

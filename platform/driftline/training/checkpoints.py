@@ -2,7 +2,7 @@
 
     state.json               where training is: stage, epoch, position in the epoch, best figure, world size
     done/<stage>.safetensors best weights of finished stages; done/text_vectors.safetensors
-    current/best.safetensors, current/weights.safetensors, current/moments.safetensors
+    current/best.safetensors, current/average.safetensors, current/weights.safetensors, current/moments.safetensors
                              portable: whole tensors, for any world size; moments are Adam's
     current/random-<rank>.safetensors   random state of a rank, for going on inside an epoch
     current/deepspeed/       sharded engine state: same world size only, exact to the bit
@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 from driftline.errors import TrainingError
 
 Weights = dict[str, torch.Tensor]
-STAGES = ("domain", "text", "ranker", "drift", "judge", "finished")
+STAGES = ("domain", "text", "ranker", "refit", "drift", "judge", "finished")
+PORTABLE = ("best", "average", "weights", "moments")
 CHUNK_BYTES = 1 << 20
 
 
@@ -58,6 +59,8 @@ class Snapshot:
     progress: Progress
     done: dict[str, Weights] = field(default_factory=dict)
     best: Weights = field(default_factory=dict)
+    average: Weights = field(default_factory=dict)
+    """Of the weights at the ends of the stage's epochs; empty where none is kept."""
     weights: Weights = field(default_factory=dict)
     moments: Weights = field(default_factory=dict)
     random: Weights = field(default_factory=dict)
@@ -75,8 +78,8 @@ def write(folder: Path, snapshot: Snapshot, engine: Any, rank: int) -> None:
         (folder / "done").mkdir(exist_ok=True)
         for name, weights in snapshot.done.items():
             save_file(weights, folder / "done" / f"{name}.safetensors")
-        for name, weights in (("best", snapshot.best), ("weights", snapshot.weights), ("moments", snapshot.moments)):
-            save_file(weights, current / f"{name}.safetensors")
+        for name in PORTABLE:
+            save_file(getattr(snapshot, name), current / f"{name}.safetensors")
         (folder / "state.json").write_text(json.dumps(asdict(snapshot.progress)))
     listed = {str(path.relative_to(folder)): _signature(path) for path in _files(folder)}
     (folder / f"files-{rank}.json").write_text(json.dumps(listed))
@@ -95,9 +98,7 @@ def read(folder: Path, rank: int = 0) -> Snapshot:
         return Snapshot(
             progress=Progress(**json.loads((folder / "state.json").read_text())),
             done={path.stem: load_file(path) for path in sorted((folder / "done").glob("*.safetensors"))},
-            best=load_file(current / "best.safetensors"),
-            weights=load_file(current / "weights.safetensors"),
-            moments=load_file(current / "moments.safetensors"),
+            **{name: load_file(current / f"{name}.safetensors") for name in PORTABLE},
             random=load_file(random) if random.is_file() else {},
         )
     except (OSError, ValueError, TypeError, SafetensorError) as error:

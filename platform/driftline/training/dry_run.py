@@ -14,7 +14,7 @@ from driftline.config.conflicts import find_conflicts
 from driftline.drift.recipe import drift_sampler
 from driftline.models.adapters import describe_adapter
 from driftline.models.backbone import base_config
-from driftline.models.build import base_model
+from driftline.models.build import TEXT_VECTOR_DIM, base_model
 from driftline.models.text_tower import Tokenizer
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset, ranking_split
@@ -40,6 +40,7 @@ from driftline.training.outlines import (
     follow_text,
     judge_outline,
     recommender_outline,
+    softmax_items,
     text_outline,
 )
 from driftline.training.stages import alignment_items, factor_sequences
@@ -222,8 +223,11 @@ def _ranker(config: Config, dataset: Dataset, workers: int) -> _Outline:
     histories = dataset.histories(ranking_split(dataset, config).fit).values()
     lengths = _lengths(histories, config.encoder.window_events)
     batch, epochs = config.training.batch_users, config.training.epochs
+    share = 0.5 if config.training.crops == "anywhere" else 1.0
+    vectors = dataset.item_vectors_NV
+    width = TEXT_VECTOR_DIM + (0 if vectors is None else vectors.shape[1])
     return _recommender(
-        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, 1.0, steps, epochs
+        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, share, steps, epochs, width
     )
 
 
@@ -253,15 +257,16 @@ def _recommender(
     share: float,
     steps: int,
     epochs: int,
+    width: int = TEXT_VECTOR_DIM,
 ) -> _Outline:
     longest = int(lengths.max())
     is_checkpointing = config.training.deepspeed.gradient_checkpointing
     return _Outline(
         name,
-        lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing)[0],
-        partial(follow_recommender, config, encoder, heads, items, batch, longest),
+        lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing, width=width)[0],
+        partial(follow_recommender, config, encoder, heads, items, batch, longest, width=width),
         encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * share, steps, epochs,
-        batch * longest * items,
+        batch * longest * softmax_items(config, encoder, items, batch, longest),
     )  # fmt: skip
 
 

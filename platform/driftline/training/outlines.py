@@ -10,6 +10,7 @@ from driftline.config import AdapterConfig, Config, EncoderConfig, HeadsConfig
 from driftline.models.adapters import add_adapter
 from driftline.models.backbone import base_config, quiet
 from driftline.models.build import DTYPES, TEXT_VECTOR_DIM, base_model
+from driftline.models.item_sample import ItemSample
 from driftline.models.item_table import ItemTable
 from driftline.models.language_model import LanguageModel
 from driftline.models.recommender import Recommender
@@ -67,18 +68,25 @@ def recommender_outline(
     events: int,
     checkpointing: bool,
     layers: int | None = None,
+    width: int = TEXT_VECTOR_DIM,
 ) -> Outline:
-    """The ranking or the drift stage, over ``items``, with ``sequences`` histories of ``events`` events."""
+    """The ranking or the drift stage, over ``items`` with vectors of ``width``, with ``sequences`` histories of
+    ``events`` events.
+    """
     decoder = None
     if encoder.kind == "llm":
         decoder = _backbone(config, layers or encoder.layers, checkpointing)
         decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
-    table = ItemTable(
-        torch.empty(items, TEXT_VECTOR_DIM), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout
-    )
+    table = ItemTable(torch.empty(items, width), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout)
     model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen).train()
     _cast(model, config)
-    return model, lambda: model(_histories(sequences, events)).total
+    return model, lambda: model.losses(*_step(config, encoder, items, _histories(sequences, events))).total
+
+
+def softmax_items(config: Config, encoder: EncoderConfig, items: int, sequences: int, events: int) -> int:
+    """Items that the training softmax is over: all, or the most that a sample may hold."""
+    sampled = encoder.sampled_items + config.training.most_workers * sequences * events
+    return items if items <= encoder.full_softmax_up_to else min(items, sampled)
 
 
 def follow_text(config: Config, items: int, tokens: int, checkpointing: bool) -> Activations:
@@ -110,11 +118,12 @@ def follow_recommender(
     sequences: int,
     events: int,
     checkpointing: bool,
+    width: int = TEXT_VECTOR_DIM,
 ) -> Activations:
     """Activations of the ranking or the drift stage."""
 
     def outline(length: int, layers: int | None = None) -> Outline:
-        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers)
+        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers, width)
 
     if encoder.kind == "llm":
         return trace_line(lambda layers: outline(events, layers), encoder.layers, _period(config))
@@ -168,6 +177,14 @@ def _cast(module: nn.Module, config: Config) -> None:
 
 def _texts(count: int, tokens: int) -> Tokens:
     return Tokens(torch.zeros(count, tokens, dtype=torch.long), torch.ones(count, tokens, dtype=torch.long))
+
+
+def _step(config: Config, encoder: EncoderConfig, items: int, batch: Batch) -> tuple[Batch, ItemSample | None]:
+    """A batch, and the sample of a large catalogue that is drawn for it."""
+    size = softmax_items(config, encoder, items, *batch.items_BL.shape)
+    if items <= encoder.full_softmax_up_to:
+        return batch, None
+    return batch, ItemSample(torch.zeros(size, dtype=torch.long), torch.zeros(size), batch)
 
 
 def _histories(count: int, events: int) -> Batch:

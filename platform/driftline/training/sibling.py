@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from driftline.config import Protocol
-from driftline.registry.model import Model, load
+from driftline.config import Protocol, find_conflicts
+from driftline.errors import ConfigError
+from driftline.registry.model import Model
 from driftline.training.trainer import train
 
 
@@ -18,17 +19,25 @@ def sibling_path(model: Model, protocol: Protocol) -> Path:
     return model.config.storage / "siblings" / f"{model.version}--{protocol}"
 
 
-def for_protocol(model: Model, protocol: Protocol, console: Console) -> Model:
-    """The model itself if it was trained for this protocol, else its sibling, trained now if need be."""
+def for_protocol(bundle: Path, model: Model, protocol: Protocol, console: Console) -> Path:
+    """The bundle itself if it was trained for this protocol, else its sibling, trained now if need be.
+
+    Raises
+    ------
+    ConfigError
+        If the bundle's configuration cannot be trained under this protocol.
+    """
     if model.config.protocol == protocol:
-        return model
+        return bundle
     place = sibling_path(model, protocol)
     if not (place / "manifest.json").is_file():
+        config = model.config.model_copy(update={"protocol": protocol, "name": f"{model.config.name}-{protocol}"})
+        if conflicts := find_conflicts(config):
+            raise ConfigError(conflicts, f"{model.version} under protocol={protocol}")
         console.print(
             f"[bold]{model.version}[/bold] was trained for {model.config.protocol}; {protocol} holds out other events, "
             f"so a sibling is trained from the same configuration (kept in {place})",
             highlight=False,
         )
-        config = model.config.model_copy(update={"protocol": protocol, "name": f"{model.config.name}-{protocol}"})
         train(config, console, target=place)
-    return load(place)
+    return place

@@ -9,6 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -70,6 +71,9 @@ class Stage:
         Of one worker and step.
     validate_every_epochs
         Where it differs from the configuration.
+    average
+        Validate and keep a running average of the weights at the ends of epochs, which keeps this share of itself; 0 =
+        the weights as they are.
     adapter
         What is trained of a language model, for people to read.
     """
@@ -85,6 +89,7 @@ class Stage:
     learning_rate: float
     batch_size: int
     validate_every_epochs: int | None = None
+    average: float = 0.0
     adapter: str = ""
 
 
@@ -179,7 +184,7 @@ class _Fit:
         if checkpoint is None:
             progress.stage, progress.epoch, progress.position = self.stage.name, 0, 0
             progress.best_metric, progress.rounds_without_gain = float("-inf"), 0
-            self.snapshot.best, self.snapshot.random = {}, {}
+            self.snapshot.best, self.snapshot.average, self.snapshot.random = {}, {}, {}
         elif changed:  # before the engine: it copies its master weights from the module when it starts
             load_adapter_state(module, self.snapshot.weights)
             position = progress.position * progress.world_size // worker.world_size
@@ -218,20 +223,23 @@ class _Fit:
             self.steps += 1
             if progress.position % self.accumulation == 0 and progress.position < self.batches:
                 self._save_inside_the_epoch(progress.position // self.accumulation)
+        if stage.average:
+            self._average(min(stage.average, progress.epoch / (progress.epoch + 1)))
         progress.epoch, progress.position, self.snapshot.random = progress.epoch + 1, 0, {}
 
     def validate(self) -> None:
         """Measure, remember the best, save."""
         progress = self.progress
         self.stage.module.eval()
-        figures = self.stage.validate()
-        metric = next(iter(figures.values()))
-        if metric > progress.best_metric:
-            progress.best_metric, progress.rounds_without_gain = metric, 0
-            progress.finished[self.stage.name] = figures
-            self.snapshot.best = adapter_state(self.stage.module)
-        else:
-            progress.rounds_without_gain += 1
+        with self._averaged():
+            figures = self.stage.validate()
+            metric = next(iter(figures.values()))
+            if metric > progress.best_metric:
+                progress.best_metric, progress.rounds_without_gain = metric, 0
+                progress.finished[self.stage.name] = figures
+                self.snapshot.best = adapter_state(self.stage.module)
+            else:
+                progress.rounds_without_gain += 1
         rounds = progress.rounds_without_gain
         note = f"no gain for {rounds} validations" if rounds else ""
         done, steps = progress.epoch * self.batches, self.stage.epochs * self.batches
@@ -245,6 +253,25 @@ class _Fit:
         load_adapter_state(self.stage.module, best)
         self.stage.module.eval()
         self.snapshot.done[self.stage.name] = best
+
+    def _average(self, keep: float) -> None:
+        """Take the weights into the average, in float32 whatever they are trained in."""
+        average = self.snapshot.average
+        for name, weight in adapter_state(self.stage.module).items():
+            average[name] = average[name].lerp_(weight.float(), 1 - keep) if name in average else weight.float()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The module holds the average; the optimiser's own weights are left alone, and the module's come back."""
+        if not self.snapshot.average:
+            yield
+            return
+        own = adapter_state(self.stage.module)
+        load_adapter_state(self.stage.module, self.snapshot.average)
+        try:
+            yield
+        finally:
+            load_adapter_state(self.stage.module, own)
 
     def _introduce(self) -> None:
         parameters = list(self.stage.module.parameters())

@@ -1,6 +1,6 @@
 """The stages of a run, built from its configuration and data: domain, text, ranking, drift, judge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from driftline.models.build import TEXT_VECTOR_DIM, base_model, build_drift_mode
 from driftline.models.collaborative import popularity
 from driftline.models.item_factors import item_factors
 from driftline.models.language_model import backbone_weights
+from driftline.models.recommender import Recommender
 from driftline.models.text_sampler import TextSampler
 from driftline.models.text_tower import TextAligner, TextEncoder, Tokenizer
 from driftline.sequences.batches import History
@@ -37,6 +38,8 @@ from driftline.training.validation import (
 )
 
 FACTOR_DIM = 64
+REFIT_RATE = 0.3
+"""Learning rate of the refit over that of the ranking stage, which ended lower still."""
 MIN_FACTOR_EVENTS = 5
 """Events an item needs before its collaborative factor is worth aligning to."""
 
@@ -91,7 +94,9 @@ class Stages:
         stage = Stage(
             name="text",
             module=aligner,
-            sampler=TextSampler(tokenizer, catalog.texts, fit, config.text.batch_items, config.seed),
+            sampler=TextSampler(
+                tokenizer, catalog.texts, fit, config.text.batch_items, config.seed, config.text.word_dropout
+            ),
             loss=lambda engine, batch: engine(batch[0].to(self.worker.device), batch[1].to(self.worker.device)),
             counts=lambda batch: {"items": len(batch[1]), "tokens": int(batch[0].mask_MT.sum())},
             validate=validate,
@@ -109,27 +114,73 @@ class Stages:
     def ranker(self) -> None:
         """Train the ranking model on the protocol's training events."""
         config, dataset = self.config, self.dataset
-        counts_N = torch.from_numpy(ranking_counts(dataset, config))
-        torch.manual_seed(config.seed)
-        model = build_ranker(config, self._text_vectors(), counts_N > 0, dataset.catalog.texts)
-        model.items.start_from_popularity(counts_N)
+        model = self._new_ranker(dataset)
         targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
         mask_seen = not dataset.catalog.repeat_consumption
-        stage = Stage(
-            name="ranker",
+        self._fit(
+            self._ranking_stage(
+                "ranker",
+                model,
+                dataset,
+                lambda: validate_ranking(
+                    model, targets, self.worker.rank, self.worker.world_size, self.worker.device, mask_seen
+                ),
+                config.training.epochs,
+                config.training.learning_rate,
+            )
+        )
+
+    def refit(self) -> None:
+        """Go on with the ranking model on everything before the test, validation events included.
+
+        They are the newest there are. Nothing is left to validate with: the last weights are kept.
+        """
+        config, dataset = self.config, self.dataset.before_test
+        if dataset is self.dataset or not config.training.refit_epochs:
+            return
+        model = self._new_ranker(dataset)
+        load_adapter_state(model, self.snapshot.done["ranker"])
+        self._fit(
+            self._ranking_stage(
+                "refit",
+                model,
+                dataset,
+                lambda: {"epochs": float(self.snapshot.progress.epoch)},
+                config.training.refit_epochs,
+                config.training.learning_rate * REFIT_RATE,
+            )
+        )
+
+    def _new_ranker(self, dataset: Dataset) -> Recommender:
+        counts_N = torch.from_numpy(ranking_counts(dataset, self.config))
+        torch.manual_seed(self.config.seed)
+        vectors_NV = None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV)
+        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, dataset.catalog.texts)
+        model.items.start_from_popularity(counts_N)
+        return model
+
+    def _ranking_stage(
+        self,
+        name: str,
+        model: Recommender,
+        dataset: Dataset,
+        validate: Callable[[], dict[str, float]],
+        epochs: int,
+        learning_rate: float,
+    ) -> Stage:
+        return Stage(
+            name=name,
             module=model,
-            sampler=ranking_sampler(dataset, config),
+            sampler=ranking_sampler(dataset, self.config),
             loss=self._loss,
             counts=lambda batch: {"events": batch.events},
             ids=lambda batch: batch.users,
-            validate=lambda: validate_ranking(
-                model, targets, self.worker.rank, self.worker.world_size, self.worker.device, mask_seen
-            ),
-            epochs=config.training.epochs,
-            learning_rate=config.training.learning_rate,
-            batch_size=config.training.batch_users,
+            validate=validate,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=self.config.training.batch_users,
+            average=self.config.training.average,
         )
-        self._fit(stage)
 
     def drift(self) -> None:
         """Train the drift model on its 60 % of the users; its validation likelihood is on the calibration users."""

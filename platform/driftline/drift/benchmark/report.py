@@ -1,10 +1,9 @@
 """What a benchmark leaves: benchmark.json, streams.parquet, report.html with its figures."""
 
-import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,22 @@ from driftline.drift.benchmark.resampling import Estimate, Resamples, plain
 from driftline.drift.benchmark.trial import AGES, RUN_LENGTHS, Trial
 from driftline.drift.classification import WITHIN_EVENTS
 from driftline.drift.detectors.contract import WARM_UP_EVENTS
+from driftline.evaluation.page import STYLE, image
+from driftline.evaluation.page import table as _table
 
-STYLE = (
-    "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:75em} table{border-collapse:collapse}"
-    "td,th{border:1px solid #ccc;padding:.2em .5em;text-align:right} td:first-child,th:first-child{text-align:left}"
-    "img{max-width:100%} .missed{background:#fdd}"
-)
+
+@dataclass(frozen=True)
+class Report:
+    """What the written report says."""
+
+    bars: list[Bar]
+    figures: Mapping[str, Any]
+    """By track."""
+
+    def of_the_judge(self) -> list[str]:
+        """A line for every track that a judge was asked about."""
+        judged = {track: found["judge"] for track, found in self.figures.items() if "judge" in found}
+        return [f"track {track}: " + " ".join(in_words(found)) for track, found in judged.items()]
 
 
 def write_report(
@@ -36,7 +45,7 @@ def write_report(
     folder: Path,
     source: Mapping[str, Any],
     opinions: Mapping[str, Sequence[Trial]] | None = None,
-) -> list[Bar]:
+) -> Report:
     """Write every file of the report.
 
     Parameters
@@ -65,7 +74,7 @@ def write_report(
     )
     sections = [_section(track, figures[track], trials[track], folder) for track in trials]
     (folder / "report.html").write_text(_page(reached, sections, source), encoding="utf-8")
-    return reached
+    return Report(reached, figures)
 
 
 def bar_table(reached: Sequence[Bar]) -> Table:
@@ -238,12 +247,5 @@ that are neither trained on nor tested on.</p>
 """
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
 def _image(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<p><img alt="{path.stem}" src="data:image/png;base64,{data}"></p>\n'
+    return image(path.read_bytes(), path.stem)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from driftline.drift.benchmark.verifier import Verifier
 from driftline.drift.detectors.genre_chi_square import chi_square
 from driftline.drift.discrepancy import two_sample
 from driftline.drift.divergence import jensen_shannon
 from driftline.drift.reading import Reading
 from driftline.drift.restart import FloatArray, restart_ratio
+from driftline.drift.verifier import unlike
 
 SPLIT_NAMES = (
     "restart ratio",
@@ -57,10 +57,11 @@ def split_statistics(reading: Reading, change_point: int, after_events: int) -> 
     )
 
 
-def pair_statistics(reading: Reading, change_point: int, after_events: int, verifier: Verifier) -> FloatArray:
+def pair_statistics(reading: Reading, change_point: int, after_events: int) -> FloatArray:
     """All of ``SPLIT_NAMES``: :func:`split_statistics`, and what the verifier says of the two windows."""
-    before, after = np.split(reading.items_T[: change_point + after_events], [change_point])
-    return np.append(split_statistics(reading, change_point, after_events), verifier.unlike(before, after))
+    stop = change_point + after_events
+    strange = unlike(reading.verifier_TD[:stop], reading.items_T[:stop], change_point)
+    return np.append(split_statistics(reading, change_point, after_events), strange)
 
 
 class SplitClassifier:

@@ -13,7 +13,7 @@ from driftline.drift.streams import Track
 from driftline.errors import ConfigError
 from driftline.models.recommender import Recommender
 
-FORMAT = 2
+FORMAT = 3
 """Of trials: what another version wrote is not mixed with what this one writes."""
 
 
@@ -53,6 +53,10 @@ class Storage:
     def judged(self, track: Track, seed: int) -> bool:
         """Whether what the judge says of a trial is there, whole."""
         return self._judged(track, seed).with_suffix(".json").is_file()
+
+    def whole(self, track: Track, seed: int, judged: bool) -> bool:
+        """Whether nothing of a trial is left to do; ``judged``: by a judge too."""
+        return self.finished(track, seed) and self.replayed(track, seed) and (not judged or self.judged(track, seed))
 
     def train(self, world: World, seed: int) -> None:
         """Train the seed's encoder."""

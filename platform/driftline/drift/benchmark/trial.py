@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from driftline.drift.benchmark.splits import FUSED_SPLIT, SPLIT_NAMES, SplitClassifier, pair_statistics
-from driftline.drift.benchmark.verifier import Verifier, train_verifier
 from driftline.drift.benchmark.world import World
 from driftline.drift.calibration import fit_log_odds, labelled_positions, threshold_for, with_reach
 from driftline.drift.detectors.contract import Detector, Statistic
@@ -28,7 +27,6 @@ from driftline.drift.evidence import weigh
 from driftline.drift.reading import Reader, Reading
 from driftline.drift.restart import FloatArray
 from driftline.drift.streams import Recipe, Stream, Track, draw_steady, draw_streams, with_noise
-from driftline.models.item_factors import item_factors
 from driftline.models.recommender import Recommender
 
 AGES = (10, 20, 40)
@@ -116,7 +114,8 @@ def run_trial(
         Hears how many streams of how many are done.
     """
     recipe = Recipe(track)
-    scanner = Scanner(world.reader(model), [*own_statistics(world.config.drift), *river_statistics()])
+    reader = world.reader(model, world.verifier(track, seed))
+    scanner = Scanner(reader, [*own_statistics(world.config.drift), *river_statistics()])
     calibration_users, test_users = world.histories["calibration"], world.histories["test"]
     fit = draw_streams(calibration_users, world.taste, recipe, size.fit_pairs, seed + 1000)
     steady = draw_steady(calibration_users, world.taste, recipe, size.steady_per_user, seed + 2000)
@@ -129,8 +128,7 @@ def run_trial(
         done += 1
         tell(done, total)
 
-    verifier = _verifier(world, track, seed)
-    fused, splits = _fit(world, scanner, verifier, fit, seed, step)
+    fused, splits = _fit(world, scanner, fit, seed, step)
     thresholds = _thresholds(scanner, fused, steady, step)
     rows = []
     for stream, reach in with_reach(test):
@@ -139,7 +137,7 @@ def run_trial(
         rows.append(
             _row(stream, seed, "sudden", reach)
             | _series(series, reading, fused)
-            | _splits(reading, reach, stream, splits, verifier)
+            | _splits(reading, reach, stream, splits)
         )
         step()
     for kind, stream, reach in variants:
@@ -176,18 +174,9 @@ def _variants(
             yield from ((f"noise {share:.0%}", stream, reach) for stream, reach in with_reach(noisy))
 
 
-def _verifier(world: World, track: Track, seed: int) -> Verifier:
-    """Trained on the training users, whose factors it starts from."""
-    trained = list(world.histories["train"].values())
-    dim = world.config.drift.encoder.dim
-    factors_ND = item_factors([history.items for history in trained], len(world.popularity_N), dim)
-    return train_verifier(trained, torch.from_numpy(factors_ND), track, seed)
-
-
 def _fit(
     world: World,
     scanner: Scanner,
-    verifier: Verifier,
     streams: Sequence[Stream],
     seed: int,
     step: Callable[[], None],
@@ -205,7 +194,7 @@ def _fit(
         labels += drifted
         weights += counted
         for age, rows in split_rows.items():
-            rows.append(pair_statistics(reading, stream.change_point, min(age, reach), verifier))
+            rows.append(pair_statistics(reading, stream.change_point, min(age, reach)))
         step()
     log_odds = fit_log_odds(np.concatenate(features), np.array(labels), np.array(weights))
     drifted_streams = [stream.drifted for stream in streams]
@@ -249,12 +238,10 @@ def _series(series: dict[str, FloatArray], reading: Reading, fused: Fused) -> di
     return stored
 
 
-def _splits(
-    reading: Reading, reach: int, stream: Stream, splits: dict[int, SplitClassifier], verifier: Verifier
-) -> dict[str, float]:
+def _splits(reading: Reading, reach: int, stream: Stream, splits: dict[int, SplitClassifier]) -> dict[str, float]:
     found: dict[str, float] = {}
     for age, classify in splits.items():
-        statistic_F = pair_statistics(reading, stream.change_point, min(age, reach), verifier)
+        statistic_F = pair_statistics(reading, stream.change_point, min(age, reach))
         found |= {f"split {name} {age}": float(v) for name, v in zip(SPLIT_NAMES, statistic_F, strict=True)}
         found[f"split {FUSED_SPLIT} {age}"] = classify(statistic_F)
     return found

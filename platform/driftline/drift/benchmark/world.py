@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from driftline.config import Config
 from driftline.drift.reading import Reader
 from driftline.drift.recipe import drift_sampler
-from driftline.drift.streams import TasteDistance, taste_distance
+from driftline.drift.streams import TasteDistance, Track, taste_distance
+from driftline.drift.verifier import verifier_table
 from driftline.models.build import build_drift_model
 from driftline.models.collaborative import popularity
 from driftline.models.recommender import Recommender
@@ -80,7 +81,12 @@ class World:
             tell(epoch + 1, options.epochs)
         return model.eval()
 
-    def reader(self, model: Recommender) -> Reader:
+    def verifier(self, track: Track, seed: int) -> NDArray[np.float32]:
+        """Train the verifier on the training users, in the track's order: its table."""
+        trained = list(self.histories["train"].values())
+        return verifier_table(trained, len(self.popularity_N), self.config.drift.encoder.dim, track, seed)
+
+    def reader(self, model: Recommender, verifier_ND: NDArray[np.float32] | None = None) -> Reader:
         """Reads streams with everything that detectors want."""
         window_events = self.config.drift.encoder.window_events
-        return Reader(model, window_events, self.taste.genres_NG, self.popularity_N)
+        return Reader(model, window_events, verifier_ND, self.taste.genres_NG, self.popularity_N)

@@ -33,7 +33,7 @@ class Fused:
         """Take in one event."""
         ratio_K = advance(state["ratio_K"], event.log_p_K)
         log_posterior_K = restart_posterior(ratio_K[:, None], self.config.hazard)[:, 0]
-        features_F = weigh_now(log_posterior_K, event.vectors_KD, self.config)
+        features_F = weigh_now(log_posterior_K, event.vectors_KD, event.verifier_KD, self.config)
         odds = float(self.classifier.log_odds(features_F[None])[0])
         return Step({"ratio_K": ratio_K}, odds, recent_onset(log_posterior_K, self.config.recent_events))
 

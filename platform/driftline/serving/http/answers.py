@@ -67,8 +67,8 @@ def user_profile(user_id: str, view: UserView, portrait: Portrait, request_id: s
         history=HistoryOut(
             num_events=view.num_events,
             num_items=len(set(view.item_ids)),
-            first_timestamp=view.first_timestamp,
-            last_timestamp=view.last_timestamp,
+            first_timestamp=view.times_s[0] if view.times_s else None,
+            last_timestamp=view.times_s[-1] if view.times_s else None,
             newest_items=list(reversed(view.item_ids[-NEWEST_ITEMS:])),
         ),
         drift=drift_of(portrait.drift, view, portrait.drift_used),

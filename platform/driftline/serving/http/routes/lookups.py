@@ -80,6 +80,8 @@ def add(app: FastAPI, backends: Backends) -> None:
             question,
             catalogue_version=view.catalogue_version,
             history=view.item_ids,
+            times_s=view.times_s,
+            types=view.types,
             drift=view.drift,
             drift_bundle=view.drift_bundle,
         )

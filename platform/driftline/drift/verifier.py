@@ -3,6 +3,7 @@
 In natural order a model that predicts the next item takes every new browsing session for a new user. The verifier
 learns what of an interest vector stays with a user across a gap in browsing: ``U = A H + B``, ``H`` the mean of the
 item vectors of a window, trained to tell a user's later window from those of all others at the same life position.
+``U`` of a window is the mean of those of its items, so that a table of items is all that is kept of it.
 
 Shape legend: B users of a step, N items, D width, E events of all windows, S of them held before, P = B B pairs.
 """
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from driftline.drift.streams import Track, in_order
 from driftline.errors import DataError
+from driftline.models.item_factors import item_factors
 from driftline.sequences.batches import History
 
 ItemArray = NDArray[np.int64]
@@ -77,9 +79,12 @@ class Verifier(nn.Module):
         return (functional.normalize(self.read_out(earlier_BD), dim=1).unsqueeze(1) * later_BBD).sum(dim=2)
 
     @torch.no_grad()
-    def unlike(self, before: ItemArray, after: ItemArray) -> float:
-        """1 - cosine of ``U`` of two windows: high = another user."""
-        return 1 - float(self([before], [after]))
+    def table(self) -> NDArray[np.float32]:
+        """``U`` of every item, scaled so that the mean square of their lengths is 1: ``verifier_ND``."""
+        table_ND = self.read_out(self.vectors_ND)
+        table_ND /= table_ND.square().sum(dim=1).mean().sqrt()
+        scaled_ND: NDArray[np.float32] = table_ND.numpy()
+        return scaled_ND
 
     def _events(self, windows: Sequence[ItemArray]) -> tuple[Tensor, Tensor]:
         """Items and windows of all events; in training some are dropped."""
@@ -87,6 +92,27 @@ class Verifier(nn.Module):
         window_E = torch.arange(len(windows)).repeat_interleave(torch.tensor([len(window) for window in windows]))
         kept_E = torch.rand(len(items_E)) >= EVENT_DROPOUT * self.training
         return items_E[kept_E], window_E[kept_E]
+
+
+def verifier_table(
+    histories: Sequence[History], num_items: int, dim: int, track: Track, seed: int, steps: int = STEPS
+) -> NDArray[np.float32]:
+    """Train on windows of training users, from their own item factors: :meth:`Verifier.table`, ``[N, dim]``.
+
+    Parameters and errors are those of :func:`train_verifier`.
+    """
+    factors_ND = item_factors([history.items for history in histories], num_items, dim)
+    return train_verifier(histories, torch.from_numpy(factors_ND), track, seed, steps).table()
+
+
+def unlike(verifier_TD: NDArray[np.float32], items_T: ItemArray, change_point: int) -> float:
+    """1 - cosine of ``U`` of the windows on either side of a change point: high = another user.
+
+    Items that the earlier window holds are left out of the later one, as in training; 1 if none is left.
+    """
+    new_T = ~np.isin(items_T[change_point:], items_T[:change_point])
+    before_D, after_D = verifier_TD[:change_point].sum(axis=0), verifier_TD[change_point:][new_T].sum(axis=0)
+    return 1 - float(before_D @ after_D) / max(float(np.linalg.norm(before_D) * np.linalg.norm(after_D)), 1e-12)
 
 
 def train_verifier(

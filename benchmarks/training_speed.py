@@ -1,20 +1,24 @@
-"""What Driftline's training loop costs beside plain PyTorch, and what it saves beside transformers.Trainer.
+"""How fast Driftline trains beside plain PyTorch, transformers.Trainer and RecTools.
 
-python -m benchmarks.train_overhead
+python -m benchmarks.training_speed [--rectools PYTHON]
 
 Ratios of throughput on the same model, data and threads: one rank beside a plain PyTorch loop and two ranks beside
-DistributedDataParallel (ranking model, MovieLens-100K), both with whole replicas (ZeRO 0); what ZeRO 2 costs on a model
-that does not need it; and the text tower beside transformers.Trainer with PEFT, which pads random batches (item texts
-with every fact of the knowledge graph).
+DistributedDataParallel (the ranking model of the defaults, all users of MovieLens-100K), both with whole replicas (ZeRO
+0); what ZeRO 2 costs on a model that does not need it; and the text tower beside transformers.Trainer with PEFT, which
+pads random batches (every fifth item text, with every fact of the knowledge graph). Two threads in all.
 
 The two loops of a comparison live in one process per rank and take turns, batch by batch, so that whatever else the
 machine does slows both alike. A turn lasts from one request for a batch to the next and holds everything that the loop
 does; the first ones warm up.
+
+RecTools needs older packages than Driftline, so its SASRec (as wide and deep, on the same events) has an environment of
+its own, whose interpreter is PYTHON: ``pip install "rectools[torch]"``.
 """
 
 import copy
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,8 +36,10 @@ from driftline.cli import run_job
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-EPOCHS = 8
-TEXT_TOKENS, TEXT_WARM_UP_TURNS = 512, 5
+EPOCHS = 5
+TEXT_TOKENS, TEXT_WARM_UP_TURNS, EVERY_TEXT = 512, 5, 5
+CORES = 2
+RECTOOLS = "RecTools SASRec"
 COMPARISONS = {
     # what is compared: (ranks, least ratio that is claimed)
     "one rank / plain PyTorch": (1, 0.97),
@@ -49,9 +55,10 @@ class Turns:
 
     warm_up_turns: int
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
     units: dict[str, list[int]] = field(default_factory=dict)
     _batons: dict[str, threading.Semaphore] = field(default_factory=dict)
-    _began: float = 0.0
+    _began: tuple[float, float] | None = None
 
     def play(self, loops: dict[str, Callable[[], None]]) -> dict[str, float]:
         """Run both loops to their ends; units per second of each, without the warm-up.
@@ -74,7 +81,8 @@ class Turns:
                 del self._batons[name]
 
         for name in loops:
-            self._batons[name], self.seconds[name], self.units[name] = threading.Semaphore(0), [], []
+            self._batons[name], self.units[name] = threading.Semaphore(0), []
+            self.seconds[name], self.cpu_seconds[name] = [], []
         threads = [threading.Thread(target=run, args=each) for each in loops.items()]
         for thread in threads:
             thread.start()
@@ -87,14 +95,23 @@ class Turns:
 
     def next(self, name: str) -> None:
         """A loop asks for a batch: its turn ends, and it waits for the next."""
-        if self._began:
-            self.seconds[name].append(time.perf_counter() - self._began)
+        if self._began is not None:
+            self.seconds[name].append(time.perf_counter() - self._began[0])
+            self.cpu_seconds[name].append(time.process_time() - self._began[1])
         self._pass_on(name)
         self._batons[name].acquire()
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
+
+    def per_epoch(self, seconds: dict[str, list[float]]) -> dict[str, float]:
+        """Median over epochs, of which the warm-up is the first; the last turn of a loop is never closed."""
+        n = self.warm_up_turns
+        epochs = {
+            name: [sum(spent[i : i + n]) for i in range(n, len(spent) - n + 2, n)] for name, spent in seconds.items()
+        }
+        return {name: statistics.median(sums) for name, sums in epochs.items()}
 
     def _pass_on(self, name: str) -> None:
-        self._began = 0.0
+        self._began = None
         others = [baton for other, baton in self._batons.items() if other != name]
         (others or list(self._batons.values()))[0].release()
 
@@ -129,7 +146,9 @@ class Alternating:
 
 def main(
     measure: Annotated[str | None, typer.Option(help="Used by the benchmark itself: what a process measures.")] = None,
-    out: Annotated[Path, typer.Option(help="JSON file with every figure.")] = RESULTS / "train-overhead.json",
+    only: Annotated[list[str] | None, typer.Option(help="Comparisons to measure anew; the others stay.")] = None,
+    rectools: Annotated[Path | None, typer.Option(help="Python interpreter that has RecTools.")] = None,
+    out: Annotated[Path, typer.Option(help="JSON file with every figure.")] = RESULTS / "training-speed.json",
 ) -> None:
     """Measure all comparisons and write them down."""
     if measure is not None:
@@ -139,24 +158,32 @@ def main(
         return
     from driftline.evaluation.provenance import provenance
 
-    console, found = Console(), dict[str, Any]()
+    console = Console(highlight=False)
+    found: dict[str, Any] = json.loads(out.read_text())["figures"] if only else {}
     for name, (ranks, claim) in COMPARISONS.items():
-        rates = launched(name, ranks)
-        ratio = rates["driftline"] / rates["peer"]
-        found[name] = {"units_per_s": rates, "ratio": ratio, "claim": claim}
+        if only and name not in only:
+            continue
+        figures = launched(name, ranks)
+        rates = figures["units_per_s"]
+        found[name] = figures | {"ratio": rates["driftline"] / rates["peer"], "claim": claim}
         claimed = f" (claim: at least {claim})" if claim else ""
-        console.print(f"[bold]{name}: {ratio:.3f}[/bold]{claimed}", highlight=False)
+        seconds = {key: value for key, value in figures.items() if key != "units_per_s"}
+        console.print(f"[bold]{name}: {found[name]['ratio']:.3f}[/bold]{claimed} {json.dumps(seconds)}")
+    if rectools is not None:
+        found[RECTOOLS] = sasrec(rectools)
+        console.print(f"{RECTOOLS}: {found[RECTOOLS]}")
     found["text lengths, tokens"] = lengths()
-    console.print(f"text lengths in tokens, by tenths: {found['text lengths, tokens']}", highlight=False)
+    console.print(f"text lengths in tokens, by tenths: {found['text lengths, tokens']}")
     config = {"epochs": EPOCHS, "ranker": ranker_config(0).model_dump(mode="json")}
     out.write_text(json.dumps({"figures": found, **provenance(config, 7)}, indent=2) + "\n")
 
 
-def launched(name: str, ranks: int) -> dict[str, float]:
-    """Rates of one comparison under torchrun."""
+def launched(name: str, ranks: int) -> dict[str, Any]:
+    """Figures of one comparison under torchrun."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rates.json"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "platform")}
+        threads = {"OMP_NUM_THREADS": str(CORES // ranks), "OMP_WAIT_POLICY": "passive"}  # the other loop's are idle
+        environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT / "platform")}
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", __file__]
         done = subprocess.run(
             [*command, "--measure", name, "--out", str(out)],
@@ -164,16 +191,38 @@ def launched(name: str, ranks: int) -> dict[str, float]:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{name} failed:\n{done.stderr[-3000:]}")
-        rates: dict[str, float] = json.loads(out.read_text())
-        return rates
+        figures: dict[str, Any] = json.loads(out.read_text())
+        return figures
+
+
+def sasrec(python: Path) -> dict[str, Any]:
+    """Seconds per epoch of RecTools' SASRec, as its own process measures them."""
+    from driftline.sequences.dataset import locate
+
+    config = ranker_config(0)
+    encoder = config.encoder.model_dump(include={"dim", "layers", "heads", "window_events", "dropout"})
+    with tempfile.TemporaryDirectory() as folder:  # beside the checkout, lightning would leave its logs in it
+        done = subprocess.run(
+            [python, ROOT / "benchmarks/rectools_epoch.py", locate(config.data, config.storage).interactions,
+             json.dumps(encoder)],
+            cwd=folder, env={**os.environ, "OMP_NUM_THREADS": str(CORES)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{RECTOOLS} failed:\n{done.stderr[-3000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def ranker_config(zero_stage: int) -> Any:
-    """The ranking stage of the demo, without early stopping."""
+    """The ranking stage of the demo for all users, without early stopping."""
     from driftline.config import load_config
 
     overrides = [f"training.epochs={EPOCHS + 1}", f"training.validate_every_epochs={EPOCHS + 1}"]
-    overrides += [f"training.deepspeed.zero_stage={zero_stage}", "drift.enabled=false"]
+    overrides += [
+        f"training.deepspeed.zero_stage={zero_stage}",
+        "drift.enabled=false",
+        "ranking.exclude_held_out=false",
+    ]
     return load_config(ROOT / "jobs/configs/demo.yaml", overrides)
 
 
@@ -189,10 +238,11 @@ def ranks() -> tuple[int, int]:
     """Join the group that torchrun has announced; this rank and how many there are."""
     import torch
 
-    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
     torch.manual_seed(7)
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.set_num_threads(CORES // world_size)
+    return rank, world_size
 
 
 def ranking_stage(rank: int, world_size: int, zero_stage: int = 0) -> tuple[Any, Any]:
@@ -226,7 +276,7 @@ def fitted(config: Any, stage: Any, rank: int, world_size: int) -> None:
     fit_stage(stage, config.training, Worker(rank, world_size), Snapshot(Progress(world_size=world_size)), 7)
 
 
-def ranking(zero_stage: int) -> dict[str, float]:
+def ranking(zero_stage: int) -> dict[str, Any]:
     """The ranking stage in Driftline's loop and in a loop by hand, on the same batches."""
     rank, world_size = ranks()
     config, stage = ranking_stage(rank, world_size, zero_stage)
@@ -237,12 +287,17 @@ def ranking(zero_stage: int) -> dict[str, float]:
         return replace(stage, sampler=sampler, module=copy.deepcopy(stage.module))
 
     ours, theirs = alternating("driftline"), alternating("peer")
-    return turns.play(
+    rates = turns.play(
         {
             "driftline": lambda: fitted(config, ours, rank, world_size),
             "peer": lambda: plain(config, theirs, rank, world_size),
         }
     )
+    return {
+        "units_per_s": rates,
+        "s_per_epoch": turns.per_epoch(turns.seconds),
+        "cpu_s_per_epoch": turns.per_epoch(turns.cpu_seconds),
+    }
 
 
 def plain(config: Any, stage: Any, rank: int, world_size: int) -> None:
@@ -304,24 +359,25 @@ def aligner() -> tuple[Any, Any, Any, list[str]]:
     from driftline.models.build import base_model, build_text_tower
     from driftline.models.text_tower import TextAligner, Tokenizer
 
-    config, texts = text_config(), long_texts()
+    config, texts = text_config(), long_texts()[::EVERY_TEXT]
     factors, eligible = torch.randn(len(texts), 64), torch.ones(len(texts), dtype=torch.bool)
     model = TextAligner(build_text_tower(config, for_training=True), factors, eligible)
     return config, model, Tokenizer(base_model(config), config.text.max_tokens), texts
 
 
-def text() -> dict[str, float]:
+def text() -> dict[str, Any]:
     """The text stage in Driftline's loop and in transformers.Trainer."""
     rank, world_size = ranks()
     config, model, tokenizer, texts = aligner()
     turns = Turns(TEXT_WARM_UP_TURNS)
     theirs = copy.deepcopy(model)
-    return turns.play(
+    rates = turns.play(
         {
             "driftline": lambda: fitted(config, text_stage(config, model, tokenizer, texts, turns), rank, world_size),
             "peer": lambda: trainer(config, theirs, tokenizer, texts, turns),
         }
     )
+    return {"units_per_s": rates}
 
 
 def text_stage(config: Any, model: Any, tokenizer: Any, texts: list[str], turns: Turns) -> Any:

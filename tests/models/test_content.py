@@ -1,0 +1,51 @@
+"""Content baselines against small examples worked out by hand."""
+
+import numpy as np
+import pytest
+
+from driftline.catalog.items import Catalog
+from driftline.models.content import ContentModel, genres, knn, ridge, tfidf_knn, years
+
+HALF = 1 / np.sqrt(2)
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    texts = ["Dusty Ranch", "Dusty Orbit", "Silent Orbit"]
+    return Catalog(list("abc"), texts, ["1994", "", "1995"], [("Western",), ("Western", "Sci-Fi"), ("Sci-Fi",)], texts)
+
+
+def histories(*items: list[int]) -> list[np.ndarray]:
+    return [np.array(history, dtype=np.int64) for history in items]
+
+
+def test_features_are_indicators(catalog: Catalog) -> None:
+    assert genres(catalog).tolist() == [[0, 1], [1, 1], [1, 0]]  # Sci-Fi, Western
+    assert years(catalog).tolist() == [[1, 0], [0, 0], [0, 1]]
+
+
+def test_knn_sums_cosines_with_recent_items_first(catalog: Catalog) -> None:
+    scores = knn(genres(catalog)).score(histories([0], [0, 2], []))
+    assert scores[0] == pytest.approx([1, HALF, 0])
+    assert scores[1] == pytest.approx([0.9, 0.9 * HALF + HALF, 1])
+    assert scores[2].tolist() == [0, 0, 0]
+
+
+def test_tfidf_weighs_words_that_few_items_have(catalog: Catalog) -> None:
+    """idf = ln(4 / (df + 1)) + 1: ranch and silent ln 2 + 1, dusty and orbit ln(4/3) + 1."""
+    rare, common = np.log(2) + 1, np.log(4 / 3) + 1
+    scores = tfidf_knn(catalog.texts).score(histories([0]))[0]
+    assert scores == pytest.approx([1, common / np.hypot(rare, common) * HALF, 0], rel=1e-5)
+
+
+def test_ridge_predicts_the_factor_of_an_unknown_item() -> None:
+    """Features 0 and 2 are -1 and 1 standardised; factors 0 and 4 are -2 and 2 centred: w = 4 / (2 + l2)."""
+    features = np.array([[0.0, 7.0], [2.0, 7.0], [4.0, 9.0]])  # the second one is constant among the known
+    factors = np.array([[0.0], [4.0], [99.0]])
+    model = ridge(features, factors, np.array([True, True, False]), l2=2.0)
+    assert model.table_ND.tolist() == [[0], [4], [5]]  # 2 + 3 * 1
+
+
+def test_scores_are_products_with_the_history() -> None:
+    model = ContentModel(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], dtype=np.float32))
+    assert model.score(histories([0, 1]))[0] == pytest.approx([0.9, 4.0, 2.9])
