@@ -10,7 +10,7 @@ from driftline.models.item_sample import ItemSample
 from driftline.models.losses import next_item_loss
 from driftline.sequences.batches import Batch
 
-L2 = 0.01
+L2 = 0.1
 """Penalty on the squared weights, in nats: texts tell items apart, and the head would learn these by heart."""
 
 
