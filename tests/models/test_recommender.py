@@ -10,6 +10,7 @@ from driftline.models.item_sample import ItemSample
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
 from driftline.models.recommender import Recommender
+from driftline.models.text_head import L2
 from driftline.models.user_encoder import UserEncoder
 from driftline.sequences.batches import Batch, History, collate
 
@@ -22,6 +23,14 @@ def recommender(rating: float = 0.0, drift: float = 0.0, **options: float) -> Re
     config = EncoderConfig.model_validate(given)
     items = ItemTable(torch.randn(ITEMS, 5), torch.ones(ITEMS, dtype=torch.bool), DIM, 0.0)
     return Recommender(items, UserEncoder(config), HeadsConfig(rating=rating, drift=drift))
+
+
+def with_text_head() -> Recommender:
+    """Items 7 and 8 have no events; two attributes stand beside five text dimensions."""
+    torch.manual_seed(0)
+    config = EncoderConfig(kind="gru", dim=DIM, layers=1, dropout=0.0, id_dropout=0.0)
+    items = ItemTable(torch.randn(ITEMS, 5), torch.arange(ITEMS) < 7, DIM, 0.0)
+    return Recommender(items, UserEncoder(config), HeadsConfig(rating=0, text=0.5), attributes_NA=torch.randn(ITEMS, 2))
 
 
 def batch(*histories: list[int]) -> Batch:
@@ -139,3 +148,35 @@ def test_an_untied_item_is_another_as_input_than_as_answer() -> None:
     assert torch.equal(table_ND, tied.items()[0])
     every = ItemSample(torch.arange(ITEMS), torch.zeros(ITEMS), given)
     torch.testing.assert_close(model.losses(given, every).total, model.losses(given).total)
+
+
+@torch.no_grad()
+def test_items_without_events_are_scored_by_their_text() -> None:
+    model = with_text_head().eval()
+    (table_ND, bias_N), (output_ND, output_bias_N) = model.items(), model.outputs()
+    assert torch.equal(output_ND[:7], table_ND[:7])
+    assert torch.equal(output_bias_N[:7], bias_N[:7])
+    new_MD, new_bias_M = model.outputs_of(model.text_head.features_NF[7:])  # type: ignore[union-attr]
+    torch.testing.assert_close(output_ND[7:], new_MD)
+    torch.testing.assert_close(output_bias_N[7:], new_bias_M)
+    assert not torch.allclose(output_ND[7:], table_ND[7:])
+
+
+def test_the_text_head_learns_without_moving_anything_else() -> None:
+    """Its loss is the softmax over items with events, each known by its text, and a penalty; weight 0.5."""
+    model, given = with_text_head(), batch([1, 2, 3, 4], [5, 6])
+    assert model.text_head is not None
+    losses = model(given)
+    assert float(losses.total) == pytest.approx(losses.parts["next_item"] + 0.5 * losses.parts["text"], rel=1e-5)
+    states = model.interests(given, model.items()[0])
+    table_ND, bias_N = model.text_head()
+    expected = next_item_loss(states, table_ND[:7], bias_N[:7], given, mask_seen=True)
+    expected = expected + L2 * (model.text_head.project.weight**2).sum()
+    assert losses.parts["text"] == pytest.approx(float(expected), rel=1e-5)
+    every = ItemSample(torch.arange(ITEMS), torch.zeros(ITEMS), given)
+    assert model.losses(given, every).parts["text"] == pytest.approx(losses.parts["text"])
+    model.text_head.loss(states, model.items.known_N, given, mask_seen=True).backward()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == {
+        "text_head.project.weight",
+        "text_head.project.bias",
+    }

@@ -31,12 +31,15 @@ def scorer(
     components: tuple[str, ...] = COMPONENTS,
     text: torch.Tensor = TEXT,
     tables: CollaborativeTables | None = None,
+    attributes: torch.Tensor | None = None,
 ) -> Scorer:
     torch.manual_seed(3)
     tables = tables or CollaborativeTables.fit(SEQUENCES, ITEMS)
     known_N = torch.from_numpy(tables.popularity_N > 0)
     config = EncoderConfig(kind="transformer", dim=DIM, layers=1, window_events=WINDOW)
-    ranker = Recommender(ItemTable(text, known_N, DIM, 0.1), UserEncoder(config), HeadsConfig(rating=0))
+    heads = HeadsConfig(rating=0, text=0 if attributes is None else 1)
+    items = ItemTable(text, known_N, DIM, 0.1)
+    ranker = Recommender(items, UserEncoder(config), heads, attributes_NA=attributes)
     for parameter in ranker.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     gate = FusionGate(components)
@@ -83,6 +86,20 @@ def test_neural_scores_are_table_times_interest_plus_bias() -> None:
 def test_a_new_item_scores_like_an_untrained_one_of_the_same_text() -> None:
     scores = scorer().neural([history(0, 3)], TEXT[[5]])
     assert float(scores[0, 6]) == pytest.approx(float(scores[0, 5]))
+
+
+@torch.no_grad()
+def test_so_it_does_where_a_text_head_reads_attributes_too() -> None:
+    attributes = torch.eye(ITEMS)
+    made, new = scorer(attributes=attributes), torch.cat([attributes, TEXT], dim=1)[[5]]
+    scores = made.neural([history(0, 3)], new)[0]
+    assert float(scores[6]) == pytest.approx(float(scores[5]))
+    table_ND, bias_N = made.ranker.items()
+    by_table = made.interests([history(0, 3)])[0] @ table_ND.T + bias_N
+    torch.testing.assert_close(scores[:5], by_table[:5])  # of items with events
+    assert float(scores[5]) != pytest.approx(float(by_table[5]))
+    weights = made.attention([history(0)], new)[0]
+    assert float(weights[6]) == pytest.approx(float(weights[5]))
 
 
 @torch.no_grad()

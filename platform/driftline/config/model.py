@@ -158,6 +158,9 @@ class HeadsConfig(Section):
     """MSE on explicit values; 0 switches the head off."""
     drift: float = Field(0.0, ge=0)
     """BCE on spliced streams from ``U_t = A H_t + B``."""
+    text: float = Field(0.0, ge=0)
+    """Next item with every item known by its text alone, which is then how items without events are scored; 0 = they
+    are scored by the projection that known items share."""
 
 
 class FusionConfig(Section):

@@ -1,10 +1,12 @@
 """From a configuration to the modules of a run: text tower, ranking model, drift model, judge."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from driftline.catalog.attributes import Attributes
 from driftline.config import Config, EncoderConfig, HeadsConfig
 from driftline.errors import ConfigError
 from driftline.models.adapters import add_adapter, is_encoder
@@ -84,11 +86,19 @@ def build_judge(config: Config, answers: tuple[int, int], for_training: bool = F
 
 
 def build_ranker(
-    config: Config, text_vectors_NT: Tensor, known_N: Tensor, item_vectors_NV: Tensor | None = None
+    config: Config,
+    text_vectors_NT: Tensor,
+    known_N: Tensor,
+    item_vectors_NV: Tensor | None = None,
+    texts: Sequence[str] | None = None,
 ) -> Recommender:
-    """The ranking model with fresh weights; vectors of other modalities stand beside those of the texts."""
+    """The ranking model with fresh weights; vectors of other modalities stand beside those of the texts.
+
+    Its text head, where it has one, also reads attributes from ``texts``.
+    """
     vectors = text_vectors_NT if item_vectors_NV is None else torch.cat([text_vectors_NT, item_vectors_NV], dim=1)
-    return _recommender(config, config.encoder, config.heads, vectors, known_N)
+    attributes_NA = None if texts is None or not config.heads.text else torch.from_numpy(Attributes.of(texts)(texts))
+    return _recommender(config, config.encoder, config.heads, vectors, known_N, attributes_NA)
 
 
 def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:
@@ -98,11 +108,16 @@ def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) 
 
 
 def _recommender(
-    config: Config, encoder: EncoderConfig, heads: HeadsConfig, text_vectors_NT: Tensor, known_N: Tensor
+    config: Config,
+    encoder: EncoderConfig,
+    heads: HeadsConfig,
+    text_vectors_NT: Tensor,
+    known_N: Tensor,
+    attributes_NA: Tensor | None = None,
 ) -> Recommender:
     decoder = _decoder(config, encoder) if encoder.kind == "llm" else None
     items = ItemTable(text_vectors_NT, known_N, encoder.dim, encoder.id_dropout)
-    return Recommender(items, UserEncoder(encoder, decoder), heads, mask_seen=encoder.mask_seen)
+    return Recommender(items, UserEncoder(encoder, decoder), heads, encoder.mask_seen, attributes_NA)
 
 
 def _decoder(config: Config, encoder: EncoderConfig) -> torch.nn.Module:

@@ -13,6 +13,7 @@ from driftline.models.heads import DriftHead, RatingHead, splice
 from driftline.models.item_sample import ItemSample, sample_items
 from driftline.models.item_table import ItemTable
 from driftline.models.losses import next_item_loss
+from driftline.models.text_head import TextHead
 from driftline.models.user_encoder import UserEncoder
 from driftline.sequences.batches import Batch
 
@@ -41,9 +42,18 @@ class Recommender(nn.Module):
         Weights of the auxiliary tasks; a weight of 0 leaves the head out.
     mask_seen
         Take items that a user already had out of the softmax (catalogues without repeat consumption).
+    attributes_NA
+        Of all items, for the text head.
     """
 
-    def __init__(self, items: ItemTable, encoder: UserEncoder, heads: HeadsConfig, mask_seen: bool = True) -> None:
+    def __init__(
+        self,
+        items: ItemTable,
+        encoder: UserEncoder,
+        heads: HeadsConfig,
+        mask_seen: bool = True,
+        attributes_NA: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.items = items
         self.encoder = encoder
@@ -52,6 +62,11 @@ class Recommender(nn.Module):
         dim = encoder.config.dim
         self.rating_head = RatingHead(dim) if heads.rating else None
         self.drift_head = DriftHead(dim) if heads.drift else None
+        self.text_head = None
+        if heads.text:
+            text_NH = items.text_vectors_NH
+            features = text_NH if attributes_NA is None else torch.cat([attributes_NA, text_NH], dim=1)
+            self.text_head = TextHead(features, dim)
         self.as_input = None if encoder.config.tied_output else nn.Embedding(len(items.known_N), dim)
         if self.as_input is not None:
             nn.init.zeros_(self.as_input.weight)
@@ -97,7 +112,32 @@ class Recommender(nn.Module):
             drift = self.drift_head.loss(spliced_BSD, after_cut_BL, spliced.mask_BL)
             total = total + self.weights.drift * drift
             parts["drift"] = float(drift.detach())
+        if self.text_head is not None:
+            text = self.text_head.loss(interests_BSD, self.items.known_N, batch, self.mask_seen, sample)
+            total = total + self.weights.text * text
+            parts["text"] = float(text.detach())
         return Losses(total, next_item, parts)
+
+    def outputs(self) -> tuple[Tensor, Tensor]:
+        """What interests are multiplied with: the item table, with :class:`TextHead`'s rows for items without events.
+
+        Returns
+        -------
+        table_ND, bias_N
+        """
+        table_ND, bias_N = self.items()
+        if self.text_head is None:
+            return table_ND, bias_N
+        by_text_ND, text_bias_N = self.text_head()
+        known_N = self.items.known_N
+        return torch.where(known_N.unsqueeze(1), table_ND, by_text_ND), torch.where(known_N, bias_N, text_bias_N)
+
+    def outputs_of(self, features_MF: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of items that are not in the table, from what their text says: ``table_MD, bias_M``."""
+        if self.text_head is None:
+            return self.items.from_text(features_MF), features_MF.new_zeros(len(features_MF))
+        by_text: tuple[Tensor, Tensor] = self.text_head(features_MF)
+        return by_text
 
     def _events(self, batch: Batch, table_ND: Tensor, items_BL: Tensor) -> Tensor:
         """Item vectors of the histories; in training some are left out, and only their time and place are seen.

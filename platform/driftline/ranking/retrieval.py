@@ -1,8 +1,8 @@
 """The best items of a large catalogue for interest vectors: exactly, chunk by chunk, or by an approximate index.
 
     interests_BD = model.scorer.interests(histories)
-    exact_top_k(interests_BD, model.scorer.table_ND, model.scorer.bias_N, k=100)
-    FaissIndex(model.scorer.table_ND, model.scorer.bias_N).top_k(interests_BD, k=100)
+    exact_top_k(interests_BD, model.scorer.output_ND, model.scorer.bias_N, k=100)
+    FaissIndex(model.scorer.output_ND, model.scorer.bias_N).top_k(interests_BD, k=100)
 
 Both rank by ``H . e_n + b_n``, the ranking model alone, and are for pipelines that want candidates: what a bundle
 recommends is ranked exactly, by all components, over the whole catalogue.

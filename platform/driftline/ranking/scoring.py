@@ -63,9 +63,10 @@ class Scorer:
     ) -> None:
         self.ranker, self.tables, self.gate, self.mask_seen = ranker.eval(), tables, gate.eval(), mask_seen
         with torch.no_grad():
-            table_ND, self.bias_N = ranker.items()
+            (table_ND, _), (output_ND, self.bias_N) = ranker.items(), ranker.outputs()
         # laid out by column: a product with a single history is a third faster
         self.table_ND, self.text_vectors_NT = _by_column(table_ND), _by_column(text_vectors_NT)
+        self.output_ND = self.table_ND if ranker.text_head is None else _by_column(output_ND)
         self.interests = Interests(self.ranker, self.table_ND)
         self._log_popularity_N = torch.from_numpy(np.log1p(tables.popularity_N))
         self._features = item_features(np.append(tables.popularity_N, np.float32(0)))  # the last one is a new item's
@@ -95,7 +96,8 @@ class Scorer:
         p_drift_B
             P(drift) of each user, a feature of the gate.
         new_vectors_MT
-            Text vectors of items that are not in the bundle; they take columns N to N+M-1.
+            Text vectors of items that are not in the bundle, behind what else the text head reads; they take columns N
+            to N+M-1.
         new_offered_BM
             Which of them are candidates of which history; None = all of all. A list must not depend on what the
             other lists of its batch were offered.
@@ -136,10 +138,11 @@ class Scorer:
     def neural(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
         """The ranking model alone: ``logits_B(N+M)``."""
         interests_BD = self.interests(histories)
-        logits_BN: Tensor = _product(interests_BD, self.table_ND) + self.bias_N
+        logits_BN: Tensor = _product(interests_BD, self.output_ND) + self.bias_N
         if new_vectors_MT is None:
             return logits_BN
-        return torch.cat([logits_BN, interests_BD @ self.ranker.items.from_text(new_vectors_MT).T], dim=1)
+        new_MD, new_bias_M = self.ranker.outputs_of(new_vectors_MT)
+        return torch.cat([logits_BN, interests_BD @ new_MD.T + new_bias_M], dim=1)
 
     def attention(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
         """``softmax(X_u V^T)`` over text vectors, ``X_u`` pooled from the user's newest items: ``weights_B(N+M)``."""
@@ -148,7 +151,8 @@ class Scorer:
         pooled_BT = nn.functional.normalize(pooled_BT, dim=-1) / ATTENTION_TEMPERATURE
         logits_BN = _product(pooled_BT, self.text_vectors_NT)
         if new_vectors_MT is not None:
-            logits_BN = torch.cat([logits_BN, pooled_BT @ new_vectors_MT.T], dim=1)
+            texts_MT = new_vectors_MT[:, -self.text_vectors_NT.shape[1] :]
+            logits_BN = torch.cat([logits_BN, pooled_BT @ texts_MT.T], dim=1)
         return torch.softmax(logits_BN, dim=-1)
 
     def _component(self, name: str, histories: Sequence[History], new_vectors_MT: Tensor | None) -> Tensor:

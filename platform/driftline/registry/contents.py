@@ -67,7 +67,7 @@ class Contents:
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
-        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV)
+        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV, self.catalog.texts)
         load_adapter_state(model, self.ranker)
         return model.eval()
 

@@ -89,7 +89,7 @@ def explain(model: "Model", request: RankRequest, items: Sequence[str], policy: 
     column = {**model.catalog.index, **{item: len(model.item_ids) + n for n, item in enumerate(new)}}
     explained = [item for item in items if item in column]
     reading = _reading(model, request, positions, policy)
-    vectors = model.text_encoder.encode(list(new.values())) if new else None
+    vectors = model.read(list(new.values())) if new else None
     targets_K = np.array([column[item] for item in explained], dtype=np.int64)
     scores = SubsetScores(model.scorer, reading, targets_K, vectors)
     shared = contributions(scores, reading, model.config.encoder.window_events)

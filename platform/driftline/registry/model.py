@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from driftline.catalog.attributes import Attributes
 from driftline.drift.detector import DriftDetector
 from driftline.drift.judge.judge import Judge
 from driftline.drift.report import DriftReport, DriftVerdict
@@ -232,7 +233,7 @@ class Model:
         reports = self._reports(requests)
         described = [r.new_items or {} for r in requests]
         new = list(dict.fromkeys((i, t) for d in described for i, t in d.items() if i not in self.catalog.index))
-        vectors = self.text_encoder.encode([text for _, text in new]) if new else None
+        vectors = self.read([text for _, text in new]) if new else None
         offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
@@ -351,6 +352,17 @@ class Model:
         load_adapter_state(tower, state)
         tower = in_precision(tower, self.text_precision)
         return TextEncoder(tower, Tokenizer(base_model(self.config), self.config.text.max_tokens))
+
+    def read(self, texts: Sequence[str]) -> torch.Tensor:
+        """What texts that the catalogue lacks say of their items, as the scorer takes it: ``features_MF``."""
+        vectors_MT = self.text_encoder.encode(texts)
+        if not self.config.heads.text:
+            return vectors_MT
+        return torch.cat([torch.from_numpy(self._attributes(texts)), vectors_MT], dim=1)
+
+    @cached_property
+    def _attributes(self) -> Attributes:
+        return Attributes.of(self.catalog.texts)
 
     def _drift_part(self) -> DriftDetector:
         if self.detector is None:

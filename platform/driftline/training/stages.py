@@ -154,10 +154,8 @@ class Stages:
     def _new_ranker(self, dataset: Dataset) -> Recommender:
         counts_N = torch.from_numpy(ranking_counts(dataset, self.config))
         torch.manual_seed(self.config.seed)
-        vectors = dataset.item_vectors_NV
-        model = build_ranker(
-            self.config, self._text_vectors(), counts_N > 0, None if vectors is None else torch.from_numpy(vectors)
-        )
+        vectors_NV = None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV)
+        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, dataset.catalog.texts)
         model.items.start_from_popularity(counts_N)
         return model
 

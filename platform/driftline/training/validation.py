@@ -71,9 +71,10 @@ def seen_items(histories: Sequence[History], num_items: int) -> NDArray[np.bool_
 @torch.no_grad()
 def neural_scores(model: Recommender, histories: Sequence[History], device: torch.device) -> NDArray[np.float32]:
     """Scores of all items for what comes next: ``scores_BN``."""
-    table_ND, bias_N = model.items()
+    table_ND, _ = model.items()
     batch = collate([window(history, model.encoder.config.window_events) for history in histories]).to(device)
-    scores_BN = model.last_interests(batch, table_ND) @ table_ND.T + bias_N
+    output_ND, bias_N = model.outputs()
+    scores_BN = model.last_interests(batch, table_ND) @ output_ND.T + bias_N
     scores: NDArray[np.float32] = scores_BN.float().cpu().numpy()
     return scores
 
