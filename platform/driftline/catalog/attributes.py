@@ -66,8 +66,8 @@ class Attributes:
         names, counts = np.unique([name for _, categories in read for name in categories], return_counts=True)
         frequent = names[np.argsort(-counts, kind="stable")[:MAX_CATEGORIES]]
         years = [year for year, _ in read if year is not None]
-        centres = np.quantile(years, np.linspace(0, 1, YEAR_CENTRES)).round() if years else []
-        return cls(tuple(sorted(frequent.tolist())), np.unique(centres).astype(np.float32))
+        centres_Y = np.quantile(years, np.linspace(0, 1, YEAR_CENTRES)).round() if years else np.empty(0)
+        return cls(tuple(sorted(frequent.tolist())), np.unique(centres_Y).astype(np.float32))
 
     @property
     def width(self) -> int:
