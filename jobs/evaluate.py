@@ -4,6 +4,7 @@ python jobs/evaluate.py --bundle DIR --protocol leave-one-out --protocol tempora
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from driftline.cli import run_job
 from driftline.evaluation.html_report import html_report
 from driftline.evaluation.provenance import provenance
 from driftline.evaluation.report import as_json, sheets
-from driftline.training.measurement import measure, note, protocols
+from driftline.registry.model import Model
+from driftline.training.measurement import Result, measure, note, protocols
 
 
 def main(
@@ -52,6 +54,8 @@ def main(
     """
     console = Console()
     model = driftline.load(bundle)
+    target = out or model.config.storage / "evaluations" / f"{model.version}.json"
+    page = report or target.with_suffix(".html")
     results, notes = [], []
     for name in protocols(protocol or [model.config.protocol], model.config, console):
         for result in measure(bundle, model, name, console, workers):
@@ -59,19 +63,26 @@ def main(
             notes.append(note(name, model.config))
             for sheet in sheets(result, notes[-1]):
                 console.print(sheet)
-    target = out or model.config.storage / "evaluations" / f"{model.version}.json"
-    page = report or target.with_suffix(".html")
-    for path in (target, page):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    source = provenance(model.config.model_dump(mode="json"), model.config.seed)
-    target.write_text(
-        json.dumps({"bundle": model.version, "results": [as_json(r) for r in results], **source}, indent=2)
-    )
-    page.write_text(html_report(results, notes, source, model.version), encoding="utf-8")
+        write(model, results, notes, target, page, dump)  # after each: the next one may take hours, or fail
     console.print(f"figures {target}\nreport  {page}", soft_wrap=True, highlight=False)
     if dump is not None:
-        pd.concat([result.rows for result in results]).to_parquet(dump, index=False)
         console.print(f"ranks   {dump}", soft_wrap=True, highlight=False)
+
+
+def write(
+    model: Model, results: Sequence[Result], notes: Sequence[str], target: Path, page: Path, dump: Path | None
+) -> None:
+    """Everything measured so far, as JSON, as a page, and where wanted as rows."""
+    source = provenance(model.config.model_dump(mode="json"), model.config.seed)
+    figures = {"bundle": model.version, "results": [as_json(r) for r in results], **source}
+    for path, text in (
+        (target, json.dumps(figures, indent=2)),
+        (page, html_report(results, notes, source, model.version)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if dump is not None:
+        pd.concat([result.rows for result in results]).to_parquet(dump, index=False)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python jobs/recommend.py --bundle DIR --users users.jsonl --out lists.parquet
 
 Each line of the users file: {"user_id": "u1", "history": ["50", "181"]}, oldest first;
-"times_s": [881250949, 881250950] beside it says when; other keys are errors.
+"times_s": [881250949, 881250950] beside it says when, "types": ["view", "cart"] what; other keys are errors.
 """
 
 from pathlib import Path

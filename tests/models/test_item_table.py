@@ -41,6 +41,16 @@ def test_a_new_item_has_no_vectors_of_other_modalities() -> None:
     assert table.from_text(torch.tensor([[1.0], [3.0]])).tolist() == [[2, 0], [6, 0]]
 
 
+def test_items_that_are_known_now_begin_by_their_popularity() -> None:
+    """The third was unknown when the others' residuals and biases were trained."""
+    table = table_of()
+    table.known_N = torch.tensor([True, True, True])
+    table.begin_anew(KNOWN, torch.tensor([1.0, 2.0, 3.0]))
+    vectors, bias = table()
+    assert vectors.tolist() == [[2.5, 0], [0, 2], [2, 3]]
+    assert bias.tolist() == pytest.approx([0.1, 0.2, 3])
+
+
 def test_an_unknown_item_learns_no_residual() -> None:
     table = table_of()
     vectors, bias = table()

@@ -26,8 +26,8 @@ MAX_CATEGORIES: Final = 128
 WEIGHT: Final = 2.0
 """Of an attribute that an item has: learnt faster and penalised less than a text vector, which has length 1."""
 
-_YEAR: Final = re.compile(r"\((\d{4})\)\.")
-_CATEGORIES: Final = re.compile(r"Genres: ([^.]*)\.")
+_YEAR: Final = re.compile(r"\((\d{4})\)(?:\.|$)")
+_CATEGORIES: Final = re.compile(r"Genres: ([^.]*)(?:\.|$)")
 
 
 def year_and_categories(text: str) -> tuple[int | None, tuple[str, ...]]:

@@ -50,6 +50,10 @@ def read_item_vectors(path: Path, index: Mapping[str, int]) -> NDArray[np.float3
     if len(set(ids)) != len(ids):
         raise DataError(f"{path}: an {Items.ITEM} occurs more than once; keep one row for each item")
     places = np.array([index.get(item, -1) for item in ids], dtype=np.int64)
+    if (places < 0).all():
+        raise DataError(
+            f"{path}: none of its {len(ids)} items is in the catalogue, for example {ids[:3]}; compare the ids"
+        )
     parts = [_modality(path, name, table[name].combine_chunks(), places, len(index)) for name in modalities]
     return np.concatenate(parts, axis=1)
 

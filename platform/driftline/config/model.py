@@ -170,7 +170,7 @@ class FusionConfig(Section):
     """ease-recency and item-knn-recency are one place: the size of the catalogue decides which of them stands there
     (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the moment
     of the history's last event. user-knn keeps the items of all training users in the bundle and costs a request about
-    a millisecond."""
+    a millisecond for a thousand of them."""
     steps: int = Field(300, ge=1)
     weight_decay: float = Field(0.03, ge=0)
     """Of the gate, which is fitted on few targets, the same that chose the epoch."""
@@ -213,8 +213,8 @@ class DriftConfig(Section):
     recent_events: int = Field(40, ge=1)
     """P(drift) is the posterior mass on 'the regime began within the last this many events'."""
     event_order: Literal["natural", "shuffled"] = "natural"
-    """Which steady users the alarm threshold is calibrated on. Browsing sessions alone move the statistic, so in
-    natural order the threshold is far higher; choose shuffled where the order inside a history means nothing."""
+    """Which order of histories the verifier, P(drift) and the alarm are fitted on. Browsing sessions alone look like
+    drift; choose shuffled where the order inside a history means nothing."""
     arl_events: int = Field(200, ge=10)
     """Average run length between false alarms that the threshold is calibrated to."""
     judge: JudgeConfig = JudgeConfig()

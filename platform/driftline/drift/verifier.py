@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from driftline.config import RankingConfig
 from driftline.drift.streams import Track, in_order
 from driftline.errors import DataError
 from driftline.models.item_factors import item_factors
@@ -95,13 +96,20 @@ class Verifier(nn.Module):
 
 
 def verifier_table(
-    histories: Sequence[History], num_items: int, dim: int, track: Track, seed: int, steps: int = STEPS
+    histories: Sequence[History],
+    num_items: int,
+    dim: int,
+    track: Track,
+    seed: int,
+    steps: int = STEPS,
+    dense_up_to: int = RankingConfig().dense_tables_up_to,
 ) -> NDArray[np.float32]:
     """Train on windows of training users, from their own item factors: :meth:`Verifier.table`, ``[N, dim]``.
 
-    Parameters and errors are those of :func:`train_verifier`.
+    Parameters and errors are those of :func:`train_verifier`; ``dense_up_to`` as in
+    :func:`~driftline.models.item_factors.item_factors`.
     """
-    factors_ND = item_factors([history.items for history in histories], num_items, dim)
+    factors_ND = item_factors([history.items for history in histories], num_items, dim, dense_up_to)
     return train_verifier(histories, torch.from_numpy(factors_ND), track, seed, steps).table()
 
 

@@ -169,7 +169,7 @@ class CollaborativeTables:
             arrays |= {f"{name}.{part}": getattr(table, part) for part in CSR} if issparse(table) else {name: table}
         if self.trend is not None:
             arrays |= {"trend.moments_P": self.trend.moments_P, "trend.counts_PN": self.trend.counts_PN}
-        return arrays
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # safetensors reads plain memory
 
     def _tables(self) -> dict[str, Any]:
         found = {f"{self.item_item.replace('-', '_')}_NN": self.item_item_NN, "markov_NN": self.markov_NN}

@@ -71,6 +71,16 @@ class ItemTable(nn.Module):
             self.bias_N.copy_(log_counts_N - log_counts_N.mean())
             self.share_N.copy_(counts_N / counts_N.sum().clamp(min=1))
 
+    def begin_anew(self, known_before_N: Tensor, bias_N: Tensor) -> None:
+        """Give items that were not known before the biases that others had at the start, and no residual.
+
+        Nothing has trained either of them: a residual that is dropped has no gradient.
+        """
+        fresh_N = self.known_N & ~known_before_N
+        with torch.no_grad():
+            self.bias_N[fresh_N] = bias_N[fresh_N]
+            self.residual_ND[fresh_N] = 0.0
+
     def from_text(self, text_vectors_MH: Tensor) -> Tensor:
         """Vectors of items that are not in the table, from text alone: M by D. Other modalities count as missing."""
         missing = self.project.in_features - text_vectors_MH.shape[1]

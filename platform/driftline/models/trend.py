@@ -13,9 +13,8 @@ from driftline.sequences.batches import History
 
 FADE_S = 7 * 86_400.0
 """Age at which an event counts 1/e."""
-MAX_MOMENTS = 64
 MAX_CELLS = 2**24
-"""Moments times items: bounds the table to 64 MB."""
+"""Moments times items: bounds the table to 64 MB. Moments are half a fade apart, or as close as there is room for."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Trend:
         if not len(items):
             return cls(np.empty(0), np.empty((0, num_items), dtype=np.float32))
         first, last = float(times_s.min()), float(times_s.max())
-        moments = min(MAX_MOMENTS, max(1, MAX_CELLS // num_items), 1 + int((last - first) / (FADE_S / 2)))
-        moments_P = np.linspace(last, first, moments, endpoint=False)[::-1]  # the newest is exact
+        moments = min(max(1, MAX_CELLS // num_items), 1 + int((last - first) / (FADE_S / 2)))
+        moments_P = np.ascontiguousarray(np.linspace(last, first, moments, endpoint=False)[::-1])  # the newest is exact
         return cls(moments_P, _faded(items, times_s, moments_P, num_items))
 
     def score(self, histories: Iterable[History]) -> NDArray[np.float32]:

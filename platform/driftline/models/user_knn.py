@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from driftline.models.interactions import Items, interactions
-from driftline.models.recency import recency_weights, weighted_rows
+from driftline.models.recency import Scores, recency_weights, weighted_rows
 
 NEIGHBOURS = 80
 DECAY, READ_EVENTS = 0.98, 200
@@ -44,15 +44,17 @@ class UserNeighbours:
 
         Items count by inverse user frequency ``log(U / users of the item)``; recent ones of the history count more.
         """
-        recent = recency_weights(histories, DECAY, READ_EVENTS)
-        weighted = [(items, weights * self._idf_N[items]) for items, weights in recent]
-        similarity_BU = weighted_rows(weighted, self._by_item_csr)
-        norm_B = np.array([float(np.sqrt(np.square(weights).sum())) for _, weights in weighted], dtype=np.float32)
-        similarity_BU /= np.maximum(norm_B, 1e-9)[:, None]
-        nearest = [_nearest(similarity_U) for similarity_U in similarity_BU]
-        return weighted_rows(
-            [(users, row[users] ** 2) for users, row in zip(nearest, similarity_BU, strict=True)], self.users_csr
-        )
+        scores = [self._score(*recent) for recent in recency_weights(histories, DECAY, READ_EVENTS)]
+        return np.stack(scores) if scores else np.empty((0, self.users_csr.shape[1]), dtype=np.float32)
+
+    def _score(self, items: Items, weights: Scores) -> Scores:
+        """Of one history, so that memory is one number for each user."""
+        weights = weights * self._idf_N[items]
+        similarity_U = weighted_rows([(items, weights)], self._by_item_csr)[0]
+        similarity_U /= max(float(np.sqrt(np.square(weights).sum())), 1e-9)
+        users = _nearest(similarity_U)
+        scores_N: Scores = weighted_rows([(users, similarity_U[users] ** 2)], self.users_csr)[0]
+        return scores_N
 
     @cached_property
     def _idf_N(self) -> NDArray[np.float32]:

@@ -22,11 +22,13 @@ class UserHistory(BaseModel):
     user_id: str
     history: list[str]
     times_s: list[float] | None = None
+    types: list[str] | None = None
 
     @model_validator(mode="after")
-    def _one_moment_each(self) -> "UserHistory":
-        if self.times_s is not None and len(self.times_s) != len(self.history):
-            raise ValueError(f"times_s has {len(self.times_s)} moments for {len(self.history)} events")
+    def _one_each(self) -> "UserHistory":
+        for name, column in (("times_s", self.times_s), ("types", self.types)):
+            if column is not None and len(column) != len(self.history):
+                raise ValueError(f"{name} has {len(column)} entries for {len(self.history)} events")
         return self
 
 
@@ -57,7 +59,8 @@ def read_users(path: Path) -> list[UserHistory]:
         raise DataError(
             "\n".join(faults[:20])
             + more
-            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …] beside it is read too'
+            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …] and "types" beside it '
+            + "are read too"
         )
     if not users:
         raise DataError(f"{path} names no user")
@@ -68,7 +71,7 @@ def recommend_users(
     recommend: Callable[[Sequence[RankRequest]], list[Recommendation]], users: Sequence[UserHistory], k: int
 ) -> pd.DataFrame:
     """Lists of a batch of users: one row per user and place."""
-    answers = recommend([RankRequest(user.history, k, times_s=user.times_s) for user in users])
+    answers = recommend([RankRequest(user.history, k, times_s=user.times_s, types=user.types) for user in users])
     return pd.DataFrame(
         [
             {

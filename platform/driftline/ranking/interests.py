@@ -15,7 +15,7 @@ from driftline.models.recommender import Recommender
 from driftline.sequences.batches import History, collate, window
 
 MAX_KEPT: Final = 20_000
-"""Vectors in memory, about 1 kB each with the history that they belong to; what was used longest ago goes first."""
+"""Vectors in memory, up to 3 kB each with the history that they belong to; what was used longest ago goes first."""
 
 
 class Interests:

@@ -7,8 +7,11 @@
     text.safetensors          adapter, read-out and projection of the text tower
     ranker.safetensors        ranking model (item residuals, encoder, heads)
     drift.safetensors         drift model and verifier; drift_calibration.json threshold and probabilities
-    collaborative.safetensors popularity, EASE and Markov, or item-kNN and Markov as sparse rows
+    collaborative.safetensors popularity; EASE or item-kNN, Markov and co-occurrence, dense or sparse; trend and
+                              user-kNN where the configuration asks for them
     gate.safetensors          fusion gate
+    judge.safetensors         the LLM judge, where it is enabled
+    item_vectors.safetensors  vectors of other modalities, where there are any
     users.json                held-out users of the drift part
 
 The base language model is not copied: the manifest names it and the sha256 of its weights, and it is needed only to
@@ -29,7 +32,8 @@ from typing import Any
 from driftline.errors import BundleError
 
 FORMAT_VERSION = 4
-"""Version 3 is the same without the drift part's verifier, version 2 also without sparse rows."""
+"""Version 3 is the same without the drift part's verifier and without co-occurrence, trend, user-kNN, text head and
+item vectors; version 2 also without sparse rows."""
 READABLE = (2, 3, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 

@@ -122,6 +122,7 @@ class Model:
         new_items: Mapping[str, str] | None = None,
         diversity: float | None = None,
         times_s: Sequence[float] | None = None,
+        types: Sequence[str] | None = None,
     ) -> Recommendation:
         """The best ``k`` items for what comes next.
 
@@ -137,16 +138,24 @@ class Model:
             Text by id of items that the catalogue lacks: they are ranked from their text alone.
         diversity
             MMR trade-off 0..1; None = the bundle's policy.
-        times_s
-            When each event of the history happened, in seconds; None = unknown.
+        times_s, types
+            When each event of the history happened, in seconds, and its event type; None = unknown.
         """
-        request = RankRequest(history, k, exclude, candidates, False, new_items, diversity, times_s=times_s)
+        request = RankRequest(
+            history, k, exclude, candidates, False, new_items, diversity, times_s=times_s, types=types
+        )
         return self.recommend_batch([request])[0]
 
     def rank(
-        self, history: Sequence[str], candidates: Sequence[str], *, new_items: Mapping[str, str] | None = None
+        self,
+        history: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        new_items: Mapping[str, str] | None = None,
+        times_s: Sequence[float] | None = None,
+        types: Sequence[str] | None = None,
     ) -> Recommendation:
-        """All candidates in order, also those the user already has.
+        """All candidates in order, also those the user already has; ``times_s`` and ``types`` as in :meth:`recommend`.
 
         Raises
         ------
@@ -158,12 +167,16 @@ class Model:
             raise UnknownIdError(
                 f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items"
             )
-        request = RankRequest(history, len(candidates), (), candidates, True, new_items, diversity=0.0)
+        request = RankRequest(
+            history, len(candidates), (), candidates, True, new_items, diversity=0.0, times_s=times_s, types=types
+        )
         return self.recommend_batch([request])[0]
 
-    def score(self, history: Sequence[str], times_s: Sequence[float] | None = None) -> pd.Series:
+    def score(
+        self, history: Sequence[str], times_s: Sequence[float] | None = None, types: Sequence[str] | None = None
+    ) -> pd.Series:
         """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
-        log_p = self.log_probabilities([RankRequest(history, times_s=times_s)])
+        log_p = self.log_probabilities([RankRequest(history, times_s=times_s, types=types)])
         return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
 
     def log_probabilities(self, requests: Sequence[RankRequest]) -> NDArray[np.float32]:

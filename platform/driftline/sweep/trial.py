@@ -41,6 +41,9 @@ NOT_BEHIND_TEXT = (
     "max_failures",
     "threads_per_worker",
     "checkpoints",
+    "average",
+    "refit_epochs",
+    "crops",
 )
 """Keys of ``training`` that the text stage does not look at."""
 

@@ -99,7 +99,14 @@ def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents:
     model = build_drift_model(config, contents.text_vectors_NT, known_N)
     load_adapter_state(model, snapshot.done["drift"])
     track: Track = "N" if config.drift.event_order == "natural" else "X"
-    verifier_ND = verifier_table(fitted, len(known_N), config.drift.encoder.dim, track, config.seed)
+    verifier_ND = verifier_table(
+        fitted,
+        len(known_N),
+        config.drift.encoder.dim,
+        track,
+        config.seed,
+        dense_up_to=config.ranking.dense_tables_up_to,
+    )
     held_back = dataset.histories(events, dataset.users_of("calibration"))
     calibration: DriftCalibration = calibrate(
         model.eval(),

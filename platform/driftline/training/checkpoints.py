@@ -98,11 +98,16 @@ def read(folder: Path, rank: int = 0) -> Snapshot:
         return Snapshot(
             progress=Progress(**json.loads((folder / "state.json").read_text())),
             done={path.stem: load_file(path) for path in sorted((folder / "done").glob("*.safetensors"))},
-            **{name: load_file(current / f"{name}.safetensors") for name in PORTABLE},
+            **{name: _portable(current / f"{name}.safetensors") for name in PORTABLE},
             random=load_file(random) if random.is_file() else {},
         )
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise TrainingError(f"checkpoint {folder} is incomplete or unreadable ({error})") from error
+
+
+def _portable(path: Path) -> Weights:
+    """A part; older checkpoints hold no average."""
+    return {} if path.stem == "average" and not path.is_file() else load_file(path)
 
 
 def check(folder: Path, rank: int = 0, world_size: int = 1) -> None:

@@ -1,7 +1,7 @@
 """What a run will do and take, from its configuration and data alone: no weights are loaded, no Ray is started."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -162,6 +162,9 @@ class _Outline:
 def _outlines(config: Config, dataset: Dataset, workers: int, notes: list[str]) -> list[_Outline]:
     longest, mean = _text_lengths(config, dataset.catalog.texts, notes)
     stages = [_text(config, dataset, workers, longest, mean), _ranker(config, dataset, workers)]
+    if config.training.refit_epochs and dataset.before_test is not dataset:
+        again = _ranker(config, dataset.before_test, workers)
+        stages.append(replace(again, name="refit", epochs=config.training.refit_epochs))
     if config.text.domain.epochs:
         stages.insert(0, _domain(config, dataset, workers, longest, mean))
     if config.drift.enabled:

@@ -71,6 +71,7 @@ def _run(config: Config, worker: Worker, wanted: tuple[str, ...], start: str | N
             stages.text()
         if "ranker" in wanted:
             stages.ranker()
+        if "refit" in wanted:
             stages.refit()
         if "drift" in wanted and config.drift.enabled:
             stages.drift()

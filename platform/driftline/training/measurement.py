@@ -121,10 +121,11 @@ def measure(bundle: Path, model: Model, protocol: Measured, console: Console, wo
     with counting(console, f"ranking {protocol}, batches of targets") as tell:
         for (number, _), found in zip(every, _ranked(opened, place, every, workers, tell), strict=True):
             ranked[number].append(found)
-    popularity_N, seed = opened.model.contents.tables.popularity_N, opened.model.config.seed
+    popularity_N, config = opened.model.contents.tables.popularity_N, opened.model.config
+    learnt = opened.dataset.before_test if config.training.refit_epochs else opened.dataset
     with working(console, "resampling users"):
         return [
-            summarise(opened.dataset, table, parts, popularity_N, seed)
+            summarise(learnt, table, parts, popularity_N, config.seed)
             for table, parts in zip(tables, ranked, strict=True)
         ]
 

@@ -190,6 +190,8 @@ class _Fit:
             position = progress.position * progress.world_size // worker.world_size
             progress.position = min(position - position % self.accumulation, self.batches)
             self.snapshot.random = {}
+        if not self.stage.average:  # a run may go on without
+            self.snapshot.average = {}
         progress.world_size = worker.world_size
         self._introduce()
         steps = self.stage.epochs * self.batches // self.accumulation

@@ -133,13 +133,16 @@ class Stages:
     def refit(self) -> None:
         """Go on with the ranking model on everything before the test, validation events included.
 
-        They are the newest there are. Nothing is left to validate with: the last weights are kept.
+        They are the newest there are. Nothing is left to validate with: the last weights, or their average, are kept.
         """
         config, dataset = self.config, self.dataset.before_test
         if dataset is self.dataset or not config.training.refit_epochs:
             return
         model = self._new_ranker(dataset)
+        known_before_N = torch.from_numpy(ranking_counts(self.dataset, config) > 0)
+        by_popularity_N = model.items.bias_N.detach().clone()
         load_adapter_state(model, self.snapshot.done["ranker"])
+        model.items.begin_anew(known_before_N, by_popularity_N)
         self._fit(
             self._ranking_stage(
                 "refit",

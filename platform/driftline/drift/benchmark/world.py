@@ -84,7 +84,8 @@ class World:
     def verifier(self, track: Track, seed: int) -> NDArray[np.float32]:
         """Train the verifier on the training users, in the track's order: its table."""
         trained = list(self.histories["train"].values())
-        return verifier_table(trained, len(self.popularity_N), self.config.drift.encoder.dim, track, seed)
+        dim, dense_up_to = self.config.drift.encoder.dim, self.config.ranking.dense_tables_up_to
+        return verifier_table(trained, len(self.popularity_N), dim, track, seed, dense_up_to=dense_up_to)
 
     def reader(self, model: Recommender, verifier_ND: NDArray[np.float32] | None = None) -> Reader:
         """Reads streams with everything that detectors want."""

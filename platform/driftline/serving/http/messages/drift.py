@@ -32,7 +32,7 @@ class DriftVerdictOut(BaseModel):
     statistic: list[float | None]
     p_drift_by_event: list[float]
     verdict: Literal["changed", "unchanged"] = Field(description="changed: the alarm is raised")
-    alarm: bool = Field(description="P(drift) has crossed its threshold, calibrated to a rate of false alarms")
+    alarm: bool = Field(description="a threshold has been crossed that is calibrated to a rate of false alarms")
     evidence: EvidenceOut
     unknown_items: list[str]
     bundle: str
