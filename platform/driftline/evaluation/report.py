@@ -17,8 +17,8 @@ FOOTNOTE = (
     "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
 )
 RATING_FOOTNOTE = (
-    "Order: (timestamp, position in the file), stable; each user's last tenth tests, the tenth before validates. No model "
-    "is trained on a value of either; biased MF's settings are chosen on the validation values. Lower is better. "
+    "Order: (timestamp, position in the file), stable; each user's last tenth tests, the tenth before validates. No "
+    "model is trained on a value of either; biased MF's settings are chosen on the validation values. Lower is better. "
     "Intervals: 95 %, bootstrap over users."
 )
 STRATA = {
