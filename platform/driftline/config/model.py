@@ -171,7 +171,7 @@ class FusionConfig(Section):
     (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the moment
     of the history's last event. user-knn keeps the items of all training users in the bundle and costs a request about
     a millisecond for a thousand of them."""
-    steps: int = Field(300, ge=1)
+    steps: int = Field(600, ge=1)
     weight_decay: float = Field(0.03, ge=0)
     """Of the gate, which is fitted on few targets, the same that chose the epoch."""
 

@@ -25,6 +25,7 @@ from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
 from driftline.registry.model import Model
+from driftline.sequences.batches import window
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
@@ -34,6 +35,8 @@ from driftline.training.validation import RankingTargets, seen_items
 MAX_GATE_TARGETS, MAX_GATE_SCORES = 4000, 2**24
 """Validation targets that the gate is fitted on, and targets times items of the catalogue (though not fewer than 1,000
 targets); a seeded sample beyond."""
+SHORT_EVENTS = 18
+"""Longest history that the gate is shown as a new user's."""
 
 
 def assemble(
@@ -130,9 +133,20 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
     """
     targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
     targets = _sampled(targets, len(model.item_ids), config.seed)
-    p_drift = _p_drift(model, targets)
-    fit_scorer_gate(model.scorer, targets.histories, targets.targets_T, p_drift, config.fusion, config.seed)
-    return _figures(model, targets, p_drift)
+    shown = _short_too(targets, config.seed)
+    p_drift = _p_drift(model, shown)
+    fit_scorer_gate(model.scorer, shown.histories, shown.targets_T, p_drift, config.fusion, config.seed)
+    return _figures(model, targets, p_drift[: len(targets)])
+
+
+def _short_too(targets: RankingTargets, seed: int) -> RankingTargets:
+    """Every target once more, after the newest few events alone: validation histories are long, those of new users not.
+
+    Lengths are log-uniform up to :data:`SHORT_EVENTS`; about a fifth are empty.
+    """
+    lengths = np.exp(np.random.default_rng(seed).uniform(np.log(0.5), np.log(SHORT_EVENTS + 1), len(targets)))
+    short = [window(h, int(length)) for h, length in zip(targets.histories, lengths, strict=True)]
+    return RankingTargets([*targets.histories, *short], np.concatenate([targets.targets_T, targets.targets_T]))
 
 
 def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]) -> dict[str, float]:
