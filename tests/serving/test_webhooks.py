@@ -243,7 +243,7 @@ def test_a_change_of_interests_is_told_to_the_tenants_receiver(service: Service)
         assert "secret" not in written.json()
         visit(client, "ada", [f"i{n}" for n in range(60)])
         settled(client, "ada")
-        visit(client, "ada", [f"i{n}" for n in range(260, 320)], first=60)
+        visit(client, "ada", [f"i{n}" for n in range(260, 290)], first=60)  # P(drift) is of the last 40 events
         profile = settled(client, "ada")
         assert profile["drift"]["alarm"], profile["drift"]
         wait_for(lambda: len(receiver.requests) >= 3, 30)
