@@ -174,7 +174,7 @@ def rank_batch(dataset: Dataset, ranking: Ranking, batch: slice, models: Mapping
     numbers = range(*batch.indices(len(targets)))
     histories = [dataset.target_history(targets, number) for number in numbers]
     answer_B = dataset.indices(targets.item_ids[batch])
-    excluded_BN = _excluded(histories, num_items, dataset.catalog.repeat_consumption)
+    excluded_BN = excluded_items(histories, num_items, not dataset.catalog.repeat_consumption)
     if ranking.candidate_N is not None:
         excluded_BN |= ~ranking.candidate_N
     ranked = Ranked({}, {})
@@ -286,9 +286,10 @@ def _first_seen(dataset: Dataset) -> NDArray[np.float64]:
     return first.reindex(dataset.catalog.ids).to_numpy(dtype=np.float64)
 
 
-def _excluded(histories: Sequence[History], num_items: int, repeats: bool) -> NDArray[np.bool_]:
+def excluded_items(histories: Sequence[History], num_items: int, mask_seen: bool) -> NDArray[np.bool_]:
+    """Items that are no candidates after each history, its own where seen ones are masked: ``excluded_BN``."""
     excluded_BN = np.zeros((len(histories), num_items), dtype=bool)
-    if not repeats:
+    if mask_seen:
         for row, history in enumerate(histories):
             excluded_BN[row, history.items] = True
     return excluded_BN

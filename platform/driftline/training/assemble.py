@@ -13,6 +13,7 @@ from driftline.drift.calibration import DriftCalibration, calibrate
 from driftline.drift.streams import Track
 from driftline.drift.verifier import verifier_table
 from driftline.evaluation.metrics import METRICS, mid_ranks
+from driftline.evaluation.protocols import excluded_items
 from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
@@ -30,7 +31,7 @@ from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
 from driftline.training.stages import ranking_targets
-from driftline.training.validation import RankingTargets, seen_items
+from driftline.training.validation import RankingTargets
 
 MAX_GATE_TARGETS, MAX_GATE_SCORES = 4000, 2**24
 """Validation targets that the gate is fitted on, and targets times items of the catalogue (though not fewer than 1,000
@@ -154,7 +155,7 @@ def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]
     for part in parts(len(targets), len(model.item_ids)):
         histories = targets.histories[part]
         scores = model.scorer.log_probabilities(histories, [h.items for h in histories], p_drift[part])
-        excluded = seen_items(histories, scores.shape[1]) if model.scorer.mask_seen else np.zeros(scores.shape, bool)
+        excluded = excluded_items(histories, scores.shape[1], model.scorer.mask_seen)
         ranks.append(mid_ranks(scores, targets.targets_T[part], excluded))
     return {f"validation/{name}": float(metric(np.concatenate(ranks)).mean()) for name, metric in METRICS.items()}
 

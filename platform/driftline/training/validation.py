@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from driftline.evaluation.metrics import hit_rate, mid_ranks, ndcg
+from driftline.evaluation.protocols import excluded_items
 from driftline.models.losses import next_item_loss
 from driftline.models.recommender import Recommender
 from driftline.models.text_tower import TextAligner, Tokenizer
@@ -60,14 +61,6 @@ def slices(count: int, world_size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, max(size, 1))]
 
 
-def seen_items(histories: Sequence[History], num_items: int) -> NDArray[np.bool_]:
-    """Items of each whole history: bool ``seen_BN``."""
-    seen_BN = np.zeros((len(histories), num_items), dtype=bool)
-    for row, history in enumerate(histories):
-        seen_BN[row, history.items] = True
-    return seen_BN
-
-
 @torch.no_grad()
 def neural_scores(model: Recommender, histories: Sequence[History], device: torch.device) -> NDArray[np.float32]:
     """Scores of all items for what comes next: ``scores_BN``."""
@@ -96,7 +89,7 @@ def validate_ranking(
     for part, counts in in_step(slices(len(targets), world_size), rank, world_size):
         histories, targets_T = targets.histories[part], targets.targets_T[part]
         scores_BN = neural_scores(model, histories, device)
-        excluded_BN = seen_items(histories, scores_BN.shape[1]) if mask_seen else np.zeros(scores_BN.shape, dtype=bool)
+        excluded_BN = excluded_items(histories, scores_BN.shape[1], mask_seen)
         ranks = mid_ranks(scores_BN, targets_T, excluded_BN)
         if counts:
             sums["log-likelihood"] += log_likelihood(scores_BN, targets_T, excluded_BN)
