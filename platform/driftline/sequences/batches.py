@@ -14,6 +14,9 @@ from torch import Tensor
 from driftline.sequences.event_types import UNKNOWN_TYPE
 from driftline.sequences.gaps import gap_buckets
 
+Places = slice | NDArray[np.bool_]
+"""Which events of a history."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -33,13 +36,13 @@ class History:
 
     def slice(self, start: int, stop: int) -> "History":
         """Events ``start`` to ``stop`` (exclusive)."""
-        return History(
-            self.items[start:stop],
-            None if self.times_s is None else self.times_s[start:stop],
-            None if self.values is None else self.values[start:stop],
-            self.user,
-            None if self.types is None else self.types[start:stop],
-        )
+        return self.at(slice(start, stop))
+
+    def at(self, places: Places) -> "History":
+        """The events at these places."""
+        parts = (self.times_s, self.values, self.types)
+        times_s, values, types = (None if part is None else part[places] for part in parts)
+        return History(self.items[places], times_s, values, self.user, types)
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""
