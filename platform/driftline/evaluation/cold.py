@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from driftline.evaluation.protocols import ScoreFunction
 from driftline.models.collaborative import popularity
 from driftline.models.content import FACTOR_DIM, ContentModel, ContentRidge, genres, knn, ridge, tfidf_knn, years
-from driftline.models.item_factors import raw_factors
+from driftline.models.item_factors import item_factors
 from driftline.sequences.dataset import Dataset
 
 
@@ -20,7 +20,8 @@ def content_baselines(dataset: Dataset, text_vectors_NT: NDArray[np.float32] | N
     """
     catalog, num_items = dataset.catalog, len(dataset.catalog)
     sequences = [history.items for history in dataset.histories(dataset.split.fit).values()]
-    factors_ND = raw_factors(sequences, num_items, FACTOR_DIM)
+    # of unit length: where content is no more than genre and year, that is the stronger baseline
+    factors_ND = item_factors(sequences, num_items, FACTOR_DIM).astype(np.float64)
     known_N = popularity(sequences, num_items) > 0
     described_NF = np.hstack([genres(catalog), years(catalog)])
     models: dict[str, ContentModel | ContentRidge] = {
