@@ -175,7 +175,7 @@ def load_dataset(config: Config) -> Dataset:
         "items without a catalogue row": len(catalog.unlisted),
     }
     vectors = _item_vectors(config, catalog)
-    fingerprint = _fingerprint(log.events, catalog, vectors)
+    fingerprint = _fingerprint(log.events, catalog, vectors, config.encoder.event_types)
     rejected = [*read.rejected, *rejected_items]
     return Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)
 
@@ -269,8 +269,9 @@ def _item_vectors(config: Config, catalog: Catalog) -> NDArray[np.float32] | Non
     return None if path is None else read_item_vectors(path, catalog.index)
 
 
-def _fingerprint(events: pd.DataFrame, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
-    columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
+def _fingerprint(events: pd.DataFrame, catalog: Catalog, vectors: NDArray[np.float32] | None, with_types: bool) -> str:
+    """Types count where they are read: bundles of before compare with those of today."""
+    columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE, *([Events.TYPE] if with_types else [])]
     return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog, vectors)
 
 
