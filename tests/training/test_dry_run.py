@@ -49,6 +49,14 @@ def test_parameters_and_targets_of_the_text_stage(plan: DryRun) -> None:
     assert text.parameters > text.trainable
 
 
+def test_the_text_head_reads_attributes_too(plan: DryRun, tiny_folder: Path) -> None:
+    with_head = dry_run(tiny_config(tiny_folder, ["heads.text=1", "drift.enabled=false"])).stages[1]
+    features = 64 + 6 + 16  # text vector, genres, centres of years
+    assert with_head.trainable - plan.stages[2].trainable == (features + 1) * (16 + 1)
+    # and what it reads of every item
+    assert with_head.chosen.weights - plan.stages[2].chosen.weights == 4 * ((features + 1) * 17 + ITEMS * features)
+
+
 def test_steps_of_a_stage(plan: DryRun) -> None:
     domain, ranker = plan.stages[0], plan.stages[2]
     assert (domain.steps_per_epoch, domain.epochs) == (ITEMS * 9 // 10 // (16 * 2), 2)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from driftline.catalog.attributes import Attributes
 from driftline.config import Config, DeepSpeedConfig, EncoderConfig, HeadsConfig
 from driftline.config.conflicts import find_conflicts
 from driftline.drift.recipe import drift_sampler
@@ -229,9 +230,11 @@ def _ranker(config: Config, dataset: Dataset, workers: int) -> _Outline:
     share = 0.5 if config.training.crops == "anywhere" else 1.0
     vectors = dataset.item_vectors_NV
     width = TEXT_VECTOR_DIM + (0 if vectors is None else vectors.shape[1])
+    attributes = Attributes.of(dataset.catalog.texts).width if config.heads.text else 0
     return _recommender(
-        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, share, steps, epochs, width
-    )
+        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, share, steps, epochs, width,
+        attributes,
+    )  # fmt: skip
 
 
 def _drift(config: Config, dataset: Dataset, workers: int) -> _Outline:
@@ -261,13 +264,15 @@ def _recommender(
     steps: int,
     epochs: int,
     width: int = TEXT_VECTOR_DIM,
+    attributes: int = 0,
 ) -> _Outline:
     longest = int(lengths.max())
     is_checkpointing = config.training.deepspeed.gradient_checkpointing
+    shape, widths = (config, encoder, heads, items, batch, longest), {"width": width, "attributes": attributes}
     return _Outline(
         name,
-        lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing, width=width)[0],
-        partial(follow_recommender, config, encoder, heads, items, batch, longest, width=width),
+        lambda: recommender_outline(*shape, is_checkpointing, **widths)[0],
+        partial(follow_recommender, *shape, **widths),
         encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * share, steps, epochs,
         batch * longest * softmax_items(config, encoder, items, batch, longest),
     )  # fmt: skip

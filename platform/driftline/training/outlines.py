@@ -69,16 +69,18 @@ def recommender_outline(
     checkpointing: bool,
     layers: int | None = None,
     width: int = TEXT_VECTOR_DIM,
+    attributes: int = 0,
 ) -> Outline:
-    """The ranking or the drift stage, over ``items`` with vectors of ``width``, with ``sequences`` histories of
-    ``events`` events.
+    """The ranking or the drift stage, over ``items`` with vectors of ``width`` (and so many ``attributes`` for the text
+    head), with ``sequences`` histories of ``events`` events.
     """
     decoder = None
     if encoder.kind == "llm":
         decoder = _backbone(config, layers or encoder.layers, checkpointing)
         decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
     table = ItemTable(torch.empty(items, width), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout)
-    model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen).train()
+    user = UserEncoder(encoder, decoder)
+    model = Recommender(table, user, heads, encoder.mask_seen, torch.empty(items, attributes)).train()
     _cast(model, config)
     return model, lambda: model.losses(*_step(config, encoder, items, _histories(sequences, events))).total
 
@@ -119,11 +121,14 @@ def follow_recommender(
     events: int,
     checkpointing: bool,
     width: int = TEXT_VECTOR_DIM,
+    attributes: int = 0,
 ) -> Activations:
     """Activations of the ranking or the drift stage."""
 
     def outline(length: int, layers: int | None = None) -> Outline:
-        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers, width)
+        return recommender_outline(
+            config, encoder, heads, items, sequences, length, checkpointing, layers, width, attributes
+        )
 
     if encoder.kind == "llm":
         return trace_line(lambda layers: outline(events, layers), encoder.layers, _period(config))
