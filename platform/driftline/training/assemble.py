@@ -68,6 +68,7 @@ def assemble(
         calibration=None,
         held_out_users=dataset.users_of("test"),
         judge=snapshot.done["judge"] if config.drift.judge.enabled else None,
+        user_attributes=dataset.user_attributes,
         item_vectors_NV=None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV),
     )
     model = Model(contents)
