@@ -160,6 +160,16 @@ def test_beyond_a_size_the_tables_are_sparse_and_item_knn_stands_in_the_place_of
         tables.score("ease", history)
 
 
+@pytest.mark.parametrize("dense_up_to", [3, 2])
+def test_co_occurrence_is_fitted_where_it_is_asked_for(dense_up_to: int) -> None:
+    tables = CollaborativeTables.fit(LOG, 3, dense_up_to, with_co_occurrence=False)
+    assert tables.names[-1] == "markov"
+    assert not any(name.startswith("co_occurrence") for name in tables.to_arrays())
+    assert CollaborativeTables.from_arrays(tables.to_arrays()).names == tables.names
+    with pytest.raises(ValueError, match="'co-occurrence'; valid: popularity"):
+        tables.score("co-occurrence", sequences([0]))
+
+
 def test_co_occurrence_counts_both_directions() -> None:
     """0-1 once at distance 1, 1-2 twice, 0-2 at distance 2 and at 1; rows are over the root of their sums."""
     pairs = np.array([[0, 1, 1.5], [1, 0, 2], [1.5, 2, 0]])

@@ -45,6 +45,18 @@ def test_collate_without_times_or_values_holds_neither() -> None:
     assert collate(numbered(3), with_times=False).gaps_BL is None
 
 
+def test_attributes_are_of_the_user_whatever_is_left_of_the_history() -> None:
+    known = History(np.arange(6), np.arange(6.0), attributes=np.array([3, 0]))
+    batch = collate([known.slice(1, 2), History(np.array([9, 9])), known.shuffled(np.random.default_rng(0))])
+    assert batch.attributes_BA is not None
+    assert batch.attributes_BA.tolist() == [[3, 0], [0, 0], [3, 0]]
+    assert collate([History(np.array([1]))]).attributes_BA is None
+    kept, dropped = (next(CropSampler([known], 6, 1, 0, drop_times=share).epoch(0)) for share in (0.0, 1.0))
+    assert kept.attributes_BA is not None
+    assert kept.attributes_BA.tolist() == [[3, 0]]
+    assert dropped.attributes_BA is None  # as of a bare list
+
+
 def test_types_are_padded_cropped_dropped_with_the_times_and_shuffled_with_the_items() -> None:
     """Purchases are number 4; 0 is unknown."""
     typed = History(np.arange(6), np.arange(6.0), types=np.array([1, 1, 4, 1, 1, 4]))

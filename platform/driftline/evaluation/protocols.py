@@ -120,26 +120,16 @@ class ProtocolResult:
         """T."""
         return len(self.rows) // max(1, len(self.models))
 
-    def paired(self, model: str, baseline: str, metric: str) -> Interval:
-        """Difference of two models target by target, with its user-level interval."""
-        return self._differences([(model, baseline, metric)])[0]
-
     def comparisons(self) -> dict[str, dict[str, Interval]]:
         """By baseline and metric: :data:`MEASURED` minus the baseline. Empty where there is no such model."""
-        names = [model.model for model in self.models]
-        if MEASURED not in names:
-            return {}
-        asked = [(MEASURED, other, metric) for other in names if other != MEASURED for metric in METRICS]
-        found = dict(zip(asked, self._differences(asked), strict=True))
-        return {name: {m: found[MEASURED, name, m] for m in METRICS} for name in names if name != MEASURED}
-
-    def _differences(self, asked: Sequence[tuple[str, str, str]]) -> list[Interval]:
         by_model = {str(name): rows for name, rows in self.rows.groupby(Columns.MODEL, sort=False)}
         ranks = {name: rows[Columns.RANK].to_numpy() for name, rows in by_model.items()}
-        if not asked:
-            return []
-        columns = [METRICS[metric](ranks[model]) - METRICS[metric](ranks[other]) for model, other, metric in asked]
-        return user_bootstraps(np.column_stack(columns), by_model[asked[0][0]][Columns.USER].to_numpy())
+        others = [name for name in ranks if name != MEASURED]
+        if MEASURED not in ranks or not others:
+            return {}
+        columns = [METRICS[m](ranks[MEASURED]) - METRICS[m](ranks[other]) for other in others for m in METRICS]
+        found = iter(user_bootstraps(np.column_stack(columns), by_model[MEASURED][Columns.USER].to_numpy()))
+        return {other: {m: next(found) for m in METRICS} for other in others}
 
 
 def rankings(protocol: RankingProtocol, dataset: Dataset) -> list[Ranking]:
@@ -184,30 +174,6 @@ def rank_batch(dataset: Dataset, ranking: Ranking, batch: slice, models: Mapping
         masked_BN = np.where(excluded_BN, -np.inf, scores_BN)
         ranked.top[name] = np.argsort(-masked_BN, axis=1, kind="stable")[:, : min(TOP_K, num_items)]
     return ranked
-
-
-def evaluate(
-    dataset: Dataset,
-    targets: Targets,
-    models: Mapping[str, ScoreFunction],
-    popularity_N: NDArray[np.float32],
-    seed: int,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-) -> ProtocolResult:
-    """Rank every target with every model, in this process.
-
-    Parameters
-    ----------
-    popularity_N
-        Training counts, for novelty and the popularity deciles.
-    tell
-        Called with (targets done, targets in all).
-    """
-    ranking, ranked = Ranking(dataset.split.name, targets), []
-    for batch in batches(targets, len(popularity_N)):
-        ranked.append(rank_batch(dataset, ranking, batch, models))
-        tell(min(batch.stop, len(targets)), len(targets))
-    return summarise(dataset, ranking, ranked, popularity_N, seed)
 
 
 def summarise(

@@ -74,8 +74,7 @@ class Recommender(nn.Module):
     def interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` before the first and after each event: ``interests_BSD``."""
         events_BLD = self._events(batch, table_ND, batch.items_BL)
-        interests_BSD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
-        return interests_BSD
+        return self._read(events_BLD, batch)
 
     def forward(self, batch: Batch) -> Losses:
         """Multi-task training loss of a batch; of a large catalogue, over a sample of it."""
@@ -91,12 +90,12 @@ class Recommender(nn.Module):
             batch, stands_for = sample.batch, sample.log_stands_for_M
         table_ND, bias_N = self.items(None if sample is None else sample.items_M)
         events_BLD = self._events(batch, table_ND, items_BL)
-        interests_BSD = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+        interests_BSD = self._read(events_BLD, batch)
         next_item = next_item_loss(interests_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
         total, parts = next_item, {"next_item": float(next_item.detach())}
         if self.training and self.encoder.config.adversarial:
             worse_BLD = events_BLD + self._worst_step(next_item, events_BLD)
-            worse_BSD = self.encoder(worse_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+            worse_BSD = self._read(worse_BLD, batch)
             adversarial = next_item_loss(worse_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
             total = total + adversarial
             parts["adversarial"] = float(adversarial.detach())
@@ -108,7 +107,7 @@ class Recommender(nn.Module):
             spliced, after_cut_BL = splice(batch)
             spliced_items_BL = spliced.items_BL if sample is None else sample.items_M[spliced.items_BL]
             spliced_BLD = self._events(spliced, table_ND, spliced_items_BL)
-            spliced_BSD = self.encoder(spliced_BLD, spliced.mask_BL, spliced.gaps_BL, spliced.types_BL)
+            spliced_BSD = self._read(spliced_BLD, spliced)
             drift = self.drift_head.loss(spliced_BSD, after_cut_BL, spliced.mask_BL)
             total = total + self.weights.drift * drift
             parts["drift"] = float(drift.detach())
@@ -153,6 +152,12 @@ class Recommender(nn.Module):
             events_BLD = events_BLD * kept_BL.unsqueeze(-1)
         return events_BLD
 
+    def _read(self, events_BLD: Tensor, batch: Batch, last_only: bool = False) -> Tensor:
+        """What the encoder makes of a batch, whose items are given as vectors."""
+        kinds = batch.gaps_BL, batch.types_BL
+        interests: Tensor = self.encoder(events_BLD, batch.mask_BL, *kinds, last_only, batch.attributes_BA)
+        return interests
+
     def _worst_step(self, loss: Tensor, events_BLD: Tensor) -> Tensor:
         """The step that raises the loss most, to first order: FGM (Miyato et al. 2017, eq. 8).
 
@@ -167,5 +172,4 @@ class Recommender(nn.Module):
     def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` after the whole history: ``interests_BD``."""
         events_BLD = self._events(batch, table_ND, batch.items_BL)
-        interests_BD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL, last_only=True)
-        return interests_BD
+        return self._read(events_BLD, batch, last_only=True)

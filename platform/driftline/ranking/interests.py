@@ -69,5 +69,5 @@ class Interests:
 
 def _key(history: History) -> tuple[bytes, ...]:
     """What the vector of a history depends on."""
-    columns = (history.items, history.times_s, history.types)
+    columns = (history.items, history.times_s, history.types, history.attributes)
     return tuple(b"" if column is None else column.tobytes() for column in columns)

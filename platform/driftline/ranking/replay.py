@@ -100,8 +100,11 @@ def fit_scorer(world: World, model: Recommender, track: Track, seed: int) -> Sco
     """
     config = world.config
     sequences = [history.items for history in world.histories["train"].values()]
-    tables = CollaborativeTables.fit(sequences, len(world.popularity_N), config.ranking.dense_tables_up_to)
-    gate = FusionGate(config.fusion.components)
+    asked = config.fusion.components
+    tables = CollaborativeTables.fit(
+        sequences, len(world.popularity_N), config.ranking.dense_tables_up_to, "co-occurrence" in asked
+    )
+    gate = FusionGate(asked)
     scorer = Scorer(model, tables, world.text_vectors_NT, gate, mask_seen=not config.data.repeat_consumption)
     rng = np.random.default_rng([seed, 5000])
     steady = draw_steady(world.histories["calibration"], world.taste, Recipe(track), GATE_STREAMS_PER_USER, seed + 5000)

@@ -22,6 +22,9 @@ class RankRequest:
     times_s, types
         When each of them happened, in seconds, and its event type; ``None`` where that is not known. The moment of the
         request itself is never read.
+    attributes
+        Of the user: value by name, among those that the bundle reads (``data.user_attributes``); what is missing is
+        unknown, another name a ``DataError``.
     k
         Length of the list; fewer come back when fewer can be ranked.
     exclude
@@ -55,6 +58,7 @@ class RankRequest:
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.k < 0:

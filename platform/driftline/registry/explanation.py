@@ -104,6 +104,7 @@ def _reading(model: "Model", request: RankRequest, positions: Sequence[int], pol
         items_n=items_n,
         times_n=None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
         types_n=None if types is None else type_numbers(types[p] for p in positions),
+        attributes=model.contents.user_attributes.numbers(request.attributes),
         recent_from=int(np.searchsorted(positions, change)) if change is not None else 0,
         weight_recent=policy.weight_recent if change is not None else 0.0,
         p_drift=request.drift.p_drift if request.drift else 0.0,

@@ -123,6 +123,7 @@ class Model:
         diversity: float | None = None,
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> Recommendation:
         """The best ``k`` items for what comes next.
 
@@ -140,10 +141,13 @@ class Model:
             MMR trade-off 0..1; None = the bundle's policy.
         times_s, types
             When each event of the history happened, in seconds, and its event type; None = unknown.
+        attributes
+            Of the user: value by name, among those that the bundle reads (``data.user_attributes``).
         """
         request = RankRequest(
-            history, k, exclude, candidates, False, new_items, diversity, times_s=times_s, types=types
-        )
+            history, k, exclude, candidates, False, new_items, diversity,
+            times_s=times_s, types=types, attributes=attributes or {},
+        )  # fmt: skip
         return self.recommend_batch([request])[0]
 
     def rank(
@@ -154,8 +158,9 @@ class Model:
         new_items: Mapping[str, str] | None = None,
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> Recommendation:
-        """All candidates in order, also those the user already has; ``times_s`` and ``types`` as in :meth:`recommend`.
+        """All candidates in order, also those the user already has; the rest as in :meth:`recommend`.
 
         Raises
         ------
@@ -168,15 +173,21 @@ class Model:
                 f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items"
             )
         request = RankRequest(
-            history, len(candidates), (), candidates, True, new_items, diversity=0.0, times_s=times_s, types=types
-        )
+            history, len(candidates), (), candidates, True, new_items, 0.0,
+            times_s=times_s, types=types, attributes=attributes or {},
+        )  # fmt: skip
         return self.recommend_batch([request])[0]
 
     def score(
-        self, history: Sequence[str], times_s: Sequence[float] | None = None, types: Sequence[str] | None = None
+        self,
+        history: Sequence[str],
+        times_s: Sequence[float] | None = None,
+        types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> pd.Series:
         """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
-        log_p = self.log_probabilities([RankRequest(history, times_s=times_s, types=types)])
+        request = RankRequest(history, times_s=times_s, types=types, attributes=attributes or {})
+        log_p = self.log_probabilities([request])
         return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
 
     def log_probabilities(self, requests: Sequence[RankRequest]) -> NDArray[np.float32]:
@@ -397,6 +408,7 @@ class Model:
             self._indices(request.history, positions),
             None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
             types=None if types is None else type_numbers(types[p] for p in positions),
+            attributes=self.contents.user_attributes.numbers(request.attributes),
         )
 
     def _indices(self, history: Sequence[str], positions: Sequence[int]) -> NDArray[np.int64]:

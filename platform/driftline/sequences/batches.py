@@ -13,6 +13,7 @@ from torch import Tensor
 
 from driftline.sequences.event_types import UNKNOWN_TYPE
 from driftline.sequences.gaps import gap_buckets
+from driftline.sequences.user_attributes import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class History:
     user: str = ""
     types: NDArray[np.int64] | None = None
     """Kinds of events, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    attributes: NDArray[np.int64] | None = None
+    """Of the user, see :mod:`driftline.sequences.user_attributes`; not one for each event. None = all unknown."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -39,13 +42,15 @@ class History:
             None if self.values is None else self.values[start:stop],
             self.user,
             None if self.types is None else self.types[start:stop],
+            self.attributes,
         )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""
         order = rng.permutation(len(self.items))
         values = None if self.values is None else self.values[order]
-        return History(self.items[order], None, values, self.user, None if self.types is None else self.types[order])
+        types = None if self.types is None else self.types[order]
+        return History(self.items[order], None, values, self.user, types, self.attributes)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Batch:
     """Whose sequences they are, where that is known."""
     types_BL: Tensor | None = None
     """int64, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    attributes_BA: Tensor | None = None
+    """int64, see :mod:`driftline.sequences.user_attributes`; None = all unknown."""
 
     @property
     def events(self) -> int:
@@ -72,9 +79,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        parts = (self.gaps_BL, self.values_BL, self.types_BL)
-        gaps, values, types = (None if t is None else t.to(device) for t in parts)
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types)
+        parts = (self.gaps_BL, self.values_BL, self.types_BL, self.attributes_BA)
+        gaps, values, types, attributes = (None if t is None else t.to(device) for t in parts)
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types, attributes)
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -97,6 +104,11 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
             values[row, :n] = history.values
         if history.types is not None:
             types[row, :n] = history.types
+    known = [history.attributes for history in histories if history.attributes is not None]
+    attributes = np.full((len(histories), len(known[0])), UNKNOWN) if known else None
+    for row, history in enumerate(histories):
+        if attributes is not None and history.attributes is not None:
+            attributes[row] = history.attributes
     gaps = None if times is None else gap_buckets(times)
     return Batch(
         torch.from_numpy(items),
@@ -105,6 +117,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         None if np.isnan(values).all() else torch.from_numpy(values),
         tuple(history.user for history in histories),
         torch.from_numpy(types) if types.any() else None,
+        None if attributes is None else torch.from_numpy(attributes),
     )
 
 
@@ -135,7 +148,8 @@ class CropSampler:
         Start a crop anywhere, so that short contexts are calibrated; otherwise only histories longer than the
         window are cropped.
     drop_times
-        Share of crops whose times and types are made unknown, so that bare item lists are understood too.
+        Share of crops whose times, types and user's attributes are made unknown, so that bare item lists are understood
+        too.
     """
 
     histories: Sequence[History]
@@ -167,7 +181,7 @@ class CropSampler:
         start = int(rng.integers(0, latest_start + 1))
         crop = history.slice(start, start + self.window_events)
         if crop.times_s is not None and rng.random() < self.drop_times:
-            crop = replace(crop, times_s=None, types=None)
+            crop = replace(crop, times_s=None, types=None, attributes=None)
         return crop
 
 

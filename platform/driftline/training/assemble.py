@@ -68,6 +68,7 @@ def assemble(
         calibration=None,
         held_out_users=dataset.users_of("test"),
         judge=snapshot.done["judge"] if config.drift.judge.enabled else None,
+        user_attributes=dataset.user_attributes,
         item_vectors_NV=None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV),
     )
     model = Model(contents)
@@ -162,10 +163,12 @@ def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]
 
 def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     limit, items = config.ranking.dense_tables_up_to, tables.num_items
+    optional = {"co-occurrence": tables.co_occurrence_NN, "trend": tables.trend, "user-kNN": tables.user_knn}
+    asked = "".join(f", {name}" for name, table in optional.items() if table is not None)
     if tables.item_item == "ease":
-        return f"fitted popularity, EASE, Markov and co-occurrence tables, all pairs of {items:,} items"
+        return f"fitted popularity, EASE, Markov{asked}; all pairs of {items:,} items"
     return (
-        f"fitted popularity, item-kNN, Markov and co-occurrence tables, sparse: {items:,} items are more than "
+        f"fitted popularity, item-kNN, Markov{asked}; sparse: {items:,} items are more than "
         f"ranking.dense_tables_up_to={limit:,}, so item-knn-recency stands in the place of ease-recency"
     )
 
@@ -174,13 +177,16 @@ def _fit_tables(config: Config, dataset: Dataset) -> CollaborativeTables:
     """The tables of the ranking stage's training events, with those that only some configurations want."""
     histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
     sequences, num_items = [history.items for history in histories], len(dataset.catalog.ids)
-    tables, asked = CollaborativeTables.fit(sequences, num_items, config.ranking.dense_tables_up_to), config.fusion
+    asked = config.fusion.components
+    tables = CollaborativeTables.fit(
+        sequences, num_items, config.ranking.dense_tables_up_to, with_co_occurrence="co-occurrence" in asked
+    )
     return replace(
         tables,
         # of an ingested log, the histories are those of a sample; popularity is known of everybody
         popularity_N=ranking_counts(dataset, config).astype(np.float32),
-        trend=Trend.fit(histories, num_items) if "trend" in asked.components else None,
-        user_knn=UserNeighbours.fit(sequences, num_items) if "user-knn" in asked.components else None,
+        trend=Trend.fit(histories, num_items) if "trend" in asked else None,
+        user_knn=UserNeighbours.fit(sequences, num_items) if "user-knn" in asked else None,
     )
 
 

@@ -158,7 +158,8 @@ class Stages:
         counts_N = torch.from_numpy(ranking_counts(dataset, self.config))
         torch.manual_seed(self.config.seed)
         vectors_NV = None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV)
-        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, dataset.catalog.texts)
+        texts, values = dataset.catalog.texts, dataset.user_attributes.size
+        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, texts, values)
         model.items.start_from_popularity(counts_N)
         return model
 
