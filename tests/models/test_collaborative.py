@@ -15,7 +15,8 @@ from driftline.models.collaborative import (
     markov,
     popularity,
 )
-from driftline.models.item_factors import item_factors
+from driftline.models.content import ContentRidge
+from driftline.models.item_factors import item_factors, raw_factors
 from driftline.models.item_knn import item_knn
 from driftline.models.recency import binary_weights, recency_weights, weighted_rows
 from driftline.models.trend import FADE_S, Trend
@@ -221,7 +222,8 @@ def test_only_the_nearest_users_vote() -> None:
 def test_every_table_comes_back_from_its_file(dense_up_to: int, tmp_path: Path) -> None:
     tables = CollaborativeTables.fit(LOG, 3, dense_up_to)
     trend = Trend.fit([History(one, np.arange(len(one)) * 1e6) for one in LOG], 3)
-    tables = dataclasses.replace(tables, trend=trend, user_knn=UserNeighbours.fit(LOG, 3))
+    content = ContentRidge.fit(LOG, np.array([[1.0], [2], [4]]), dense_up_to)
+    tables = dataclasses.replace(tables, trend=trend, user_knn=UserNeighbours.fit(LOG, 3), content=content)
     save_file(tables.to_arrays(), tmp_path / "tables.safetensors")  # safetensors writes views with strides as garbage
     read = CollaborativeTables.from_arrays(load_file(tmp_path / "tables.safetensors"))
     history = sequences([0, 1], [])
@@ -231,6 +233,11 @@ def test_every_table_comes_back_from_its_file(dense_up_to: int, tmp_path: Path) 
     assert read.user_knn is not None
     assert tables.user_knn is not None
     assert read.user_knn.score(history).tolist() == tables.user_knn.score(history).tolist()
+    assert read.content is not None
+    assert (
+        read.content.score(history, np.ones((1, 1), np.float32)).tolist()
+        == content.score(history, np.ones((1, 1), np.float32)).tolist()
+    )
     assert read.trend is not None
     assert read.trend.counts_PN.tolist() == trend.counts_PN.tolist()
     assert read.trend.moments_P.tolist() == trend.moments_P.tolist()
@@ -267,6 +274,16 @@ def test_item_factors_of_a_large_catalogue_approximate_the_exact_ones() -> None:
     exact, found = (item_factors(log, 60, dim=3, dense_up_to=limit) for limit in (60, 59))
     assert found @ found.T == pytest.approx(exact @ exact.T, abs=1e-4)
     np.testing.assert_array_equal(found, item_factors(log, 60, dim=3, dense_up_to=59))
+    exact, found = (raw_factors(log, 60, dim=3, dense_up_to=limit) for limit in (60, 59))
+    assert found @ found.T == pytest.approx(exact @ exact.T, abs=1e-4)
+
+
+def test_raw_factors_are_singular_vectors_of_the_interactions() -> None:
+    """Squared singular values 4 and 1: items 0 and 1 together, item 2 alone; item 3 nobody had."""
+    factors = raw_factors(sequences([0, 1], [1, 0, 1], [2]), num_items=4, dim=3)
+    assert factors.shape == (4, 2)
+    expected = [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert factors @ factors.T == pytest.approx(np.array(expected), abs=1e-6)
 
 
 def test_item_factors_are_padded_to_the_wanted_width_and_always_the_same() -> None:

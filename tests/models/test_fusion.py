@@ -150,13 +150,14 @@ def test_a_sampled_column_counts_for_the_items_it_stands_for() -> None:
     assert float(sampled) == pytest.approx(float(whole))
 
 
-def examples(informative: int, count: int = 300) -> GateExamples:
+def examples(informative: int, count: int = 300, new: float = 0.0) -> GateExamples:
     """Three components over 20 items; one of them scores the target high, the others are noise."""
     generator = torch.Generator().manual_seed(5)
     z = torch.randn(3, count, 20, generator=generator)
     targets = torch.randint(0, 20, (count,), generator=generator)
     z[informative, torch.arange(count), targets] += 3
-    return GateExamples(z, torch.zeros(count, 2), torch.ones(count, 20, dtype=torch.bool), targets)
+    items = each(torch.tensor([[0.0, new]]).expand(20, 2))
+    return GateExamples(z, torch.zeros(count, 2), torch.ones(count, 20, dtype=torch.bool), targets, items)
 
 
 @pytest.mark.parametrize("informative", [0, 1, 2])
@@ -164,7 +165,7 @@ def test_the_gate_learns_which_component_to_trust(informative: int) -> None:
     gate = FusionGate(("neural", "markov", "popularity"))
     given_examples = examples(informative)
     nothing = -math.log(20)
-    likelihood = fit_gate(gate, given_examples, each(torch.zeros(20, 2)), steps=150, weight_decay=1e-3, seed=0)
+    likelihood = fit_gate(gate, [given_examples], steps=150, weight_decay=1e-3, seed=0)
     weights = torch.nn.functional.softplus(gate.base_C).tolist()
     assert likelihood > nothing + 1
     assert weights[informative] > 5 * max(weight for c, weight in enumerate(weights) if c != informative)
@@ -178,18 +179,29 @@ def test_the_gate_learns_to_route_by_drift() -> None:
         torch.cat([torch.zeros(300, 2), torch.tensor([[0.0, 1]]).expand(300, 2)]),
         torch.ones(600, 20, dtype=torch.bool),
         torch.cat([steady.targets_B, drifting.targets_B]),
+        steady.items,
     )
     gate = FusionGate(("neural", "markov"))
-    fit_gate(gate, both, each(torch.zeros(20, 2)), steps=200, weight_decay=1e-3, seed=0)
+    fit_gate(gate, [both], steps=200, weight_decay=1e-3, seed=0)
     with torch.no_grad():
         weights = torch.nn.functional.softplus(torch.tensor([[0.0, 0], [0, 1]]) @ gate.history_FC + gate.base_C)
     assert weights[0, 0] > 3 * weights[0, 1]
     assert weights[1, 1] > 3 * weights[1, 0]
 
 
+def test_the_gate_learns_whom_to_trust_about_new_items() -> None:
+    """Component 0 tells known items apart, component 2 new ones, of which there are fewer targets."""
+    gate = FusionGate(("neural", "markov", "content"))
+    fit_gate(gate, [examples(0), examples(2, count=60, new=1.0)], steps=200, weight_decay=1e-3, seed=0)
+    with torch.no_grad():
+        known, new = torch.nn.functional.softplus(torch.tensor([[0.0, 0], [0, 1]]) @ gate.item_GC + gate.base_C)
+    assert known[0] > 5 * max(known[1:])
+    assert new[2] > 5 * max(new[:2])
+
+
 def test_fitting_is_fixed_by_its_seed() -> None:
     def fitted(seed: int) -> float:
-        return fit_gate(FusionGate(("a", "b", "c")), examples(1), each(torch.zeros(20, 2)), 20, 1e-3, seed)
+        return fit_gate(FusionGate(("a", "b", "c")), [examples(1)], 20, 1e-3, seed)
 
     assert fitted(0) == fitted(0)
     assert fitted(0) != fitted(1)

@@ -196,7 +196,21 @@ def test_the_text_head_learns_without_moving_anything_else() -> None:
     assert losses.parts["text"] == pytest.approx(float(expected), rel=1e-5)
     every = ItemSample(torch.arange(ITEMS), torch.zeros(ITEMS), given)
     assert model.losses(given, every).parts["text"] == pytest.approx(losses.parts["text"])
+    model.text_head.held_out_N[[2, 6]] = True
+    every_loss = model.losses(given, every).parts["text"]
+    learnt, rows = [0, 1, 3, 4, 5], states[:, :-1] @ table_ND.T + bias_N
+    log_p = [
+        torch.log_softmax(rows[0, 0, learnt], 0)[1],  # of item 1 first; item 2 is no target
+        torch.log_softmax(rows[0, 2, [0, 3, 4, 5]], 0)[1],  # of 3 after 1 and 2
+        torch.log_softmax(rows[0, 3, [0, 4, 5]], 0)[1],
+        torch.log_softmax(rows[1, 0, learnt], 0)[4],
+    ]
+    expected = -torch.stack(log_p).mean() + L2 * (model.text_head.project.weight**2).sum()
+    assert every_loss == pytest.approx(float(expected), rel=1e-5)
     model.text_head.loss(states, model.items.known_N, given, mask_seen=True).backward()
+    model.text_head.held_out_N[:] = True
+    nothing = model.text_head.loss(states, model.items.known_N, given, mask_seen=True)
+    assert float(nothing.detach()) == pytest.approx(float(L2 * (model.text_head.project.weight**2).sum()), rel=1e-6)
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == {
         "text_head.project.weight",
         "text_head.project.bias",

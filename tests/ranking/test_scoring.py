@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 
 from driftline.config import EncoderConfig, HeadsConfig
 from driftline.models.collaborative import CollaborativeTables
+from driftline.models.content import ContentRidge
 from driftline.models.fusion import FusionGate
 from driftline.models.item_table import ItemTable
 from driftline.models.recommender import Recommender
@@ -230,14 +231,27 @@ def test_a_long_batch_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(log_p(made, *histories, **new), whole, atol=1e-5)
 
 
-def test_trend_and_user_knn_are_components_where_they_were_fitted() -> None:
+def test_trend_user_knn_and_content_are_components_where_they_were_fitted() -> None:
     log = [History(one, np.arange(len(one)) * 1e6) for one in SEQUENCES]
-    components, asked = ("trend", "user-knn"), log[2].slice(0, 2)
+    components, asked = ("trend", "user-knn", "content"), log[2].slice(0, 2)
     with pytest.raises(ValueError, match=r"fusion\.components has trend"):
         scorer(components=components).components([asked], [asked.items])
     trend, users = Trend.fit(log, ITEMS), UserNeighbours.fit(SEQUENCES, ITEMS)
-    tables = replace(CollaborativeTables.fit(SEQUENCES, ITEMS), trend=trend, user_knn=users)
+    content = ContentRidge.fit(SEQUENCES, TEXT.numpy())
+    tables = replace(CollaborativeTables.fit(SEQUENCES, ITEMS), trend=trend, user_knn=users, content=content)
     z_CBN, open_BN = scorer(components=components, tables=tables).components([asked], [asked.items])
-    for found, score in zip(z_CBN[:, 0].numpy(), (trend.score([asked])[0], users.score([asked.items])[0]), strict=True):
+    scores = (trend.score([asked])[0], users.score([asked.items])[0], content.score([asked.items])[0])
+    for found, score in zip(z_CBN[:, 0].numpy(), scores, strict=True):
         others = score[open_BN[0].numpy()]
         assert found[open_BN[0].numpy()] == pytest.approx((others - others.mean()) / others.std(), abs=1e-4)
+
+
+def test_content_ranks_a_new_item_like_an_unknown_one_of_the_same_content() -> None:
+    attributes = torch.eye(ITEMS)
+    read = torch.cat([attributes, TEXT], dim=1)
+    tables = replace(CollaborativeTables.fit(SEQUENCES, ITEMS), content=ContentRidge.fit(SEQUENCES, read.numpy()))
+    scores = scorer(components=("content",), tables=tables, attributes=attributes).content(
+        [history(0, 3)], read[[5, 2]]
+    )
+    assert float(scores[0, 6]) == pytest.approx(float(scores[0, 5]), rel=1e-5)
+    assert float(scores[0, 7]) != pytest.approx(float(scores[0, 2]), rel=1e-2)  # others have had item 2

@@ -5,11 +5,9 @@ from numpy.typing import NDArray
 
 from driftline.evaluation.protocols import ScoreFunction
 from driftline.models.collaborative import popularity
-from driftline.models.content import ContentModel, genres, knn, ridge, tfidf_knn, years
-from driftline.models.item_factors import item_factors
+from driftline.models.content import FACTOR_DIM, ContentModel, ContentRidge, genres, knn, ridge, tfidf_knn, years
+from driftline.models.item_factors import raw_factors
 from driftline.sequences.dataset import Dataset
-
-FACTOR_DIM = 64
 
 
 def content_baselines(dataset: Dataset, text_vectors_NT: NDArray[np.float32] | None = None) -> dict[str, ScoreFunction]:
@@ -22,10 +20,10 @@ def content_baselines(dataset: Dataset, text_vectors_NT: NDArray[np.float32] | N
     """
     catalog, num_items = dataset.catalog, len(dataset.catalog)
     sequences = [history.items for history in dataset.histories(dataset.split.fit).values()]
-    factors_ND = item_factors(sequences, num_items, FACTOR_DIM).astype(np.float64)
+    factors_ND = raw_factors(sequences, num_items, FACTOR_DIM)
     known_N = popularity(sequences, num_items) > 0
     described_NF = np.hstack([genres(catalog), years(catalog)])
-    models = {
+    models: dict[str, ContentModel | ContentRidge] = {
         "genre kNN": knn(genres(catalog)),
         "TF-IDF kNN": tfidf_knn(catalog.texts),
         "ridge genre+year": ridge(described_NF, factors_ND, known_N),
@@ -34,7 +32,7 @@ def content_baselines(dataset: Dataset, text_vectors_NT: NDArray[np.float32] | N
         features_NF = np.hstack([described_NF, text_vectors_NT.astype(np.float64)])
         models["ridge +text"] = ridge(features_NF, factors_ND, known_N)
 
-    def scorer(model: ContentModel) -> ScoreFunction:
+    def scorer(model: ContentModel | ContentRidge) -> ScoreFunction:
         return lambda histories: model.score([history.items for history in histories])
 
     return {name: scorer(model) for name, model in models.items()}

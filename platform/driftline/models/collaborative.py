@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, issparse
 
 from driftline.config import RankingConfig
+from driftline.models.content import ContentRidge
 from driftline.models.interactions import Items, interactions
 from driftline.models.item_knn import item_knn
 from driftline.models.recency import Scores, binary_weights, recency_weights, weighted_rows
@@ -27,6 +28,8 @@ ItemItem = Literal["ease", "item-knn"]
 ITEM_ITEM_DECAY, MARKOV_DECAY = 0.9, 0.6
 CSR = ("data", "indices", "indptr")
 """Parts of compressed rows, as scipy names them."""
+CONTENT = ("table_ND", "weights_FD", "offset_D")
+"""Parts of :class:`~driftline.models.content.ContentRidge`."""
 
 
 def popularity(sequences: Sequence[Items], num_items: int) -> Scores:
@@ -100,7 +103,7 @@ class CollaborativeTables:
         EASE as a dense array, or item-kNN as sparse rows.
     markov_NN
         Of the same form; every evaluation shows it.
-    co_occurrence_NN, trend, user_knn
+    co_occurrence_NN, trend, user_knn, content
         Fitted where the fused score asks for them.
     """
 
@@ -110,6 +113,7 @@ class CollaborativeTables:
     co_occurrence_NN: Any = None
     trend: Trend | None = None
     user_knn: UserNeighbours | None = None
+    content: ContentRidge | None = None
 
     @classmethod
     def fit(
@@ -119,7 +123,7 @@ class CollaborativeTables:
         dense_up_to: int = RankingConfig().dense_tables_up_to,
         with_co_occurrence: bool = True,
     ) -> "CollaborativeTables":
-        """Fit all but ``trend`` and ``user_knn`` on the training sequences (item indices, oldest first).
+        """Fit all but ``trend``, ``user_knn`` and ``content`` on the training sequences (item indices, oldest first).
 
         Parameters
         ----------
@@ -176,6 +180,8 @@ class CollaborativeTables:
             arrays |= {f"{name}.{part}": getattr(table, part) for part in CSR} if issparse(table) else {name: table}
         if self.trend is not None:
             arrays |= {"trend.moments_P": self.trend.moments_P, "trend.counts_PN": self.trend.counts_PN}
+        if self.content is not None:
+            arrays |= {f"content.{part}": getattr(self.content, part) for part in CONTENT}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # safetensors reads plain memory
 
     def _tables(self) -> dict[str, Any]:
@@ -197,6 +203,7 @@ class CollaborativeTables:
         item_item = "ease_NN" if "ease_NN" in arrays else "item_knn_NN"
         users = _read(arrays, "user_knn_UN", len(counts_N))
         moments_P = arrays.get("trend.moments_P")
+        content = [arrays[f"content.{part}"] for part in CONTENT if f"content.{part}" in arrays]
         return cls(
             counts_N,
             _read(arrays, item_item, len(counts_N)),
@@ -204,6 +211,7 @@ class CollaborativeTables:
             _read(arrays, "co_occurrence_NN", len(counts_N)),
             None if moments_P is None else Trend(moments_P, arrays["trend.counts_PN"]),
             None if users is None else UserNeighbours(users),
+            ContentRidge(*content) if content else None,
         )
 
 

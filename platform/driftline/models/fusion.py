@@ -3,6 +3,7 @@
 Shape legend: B histories, N items, C components, F history features, G item features, V distinct rows of those.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,6 +119,8 @@ class GateExamples:
     ----------
     targets_B
         Columns of the targets.
+    items
+        Features of the columns.
     log_stands_for_N
         See :meth:`FusionGate.forward`.
     """
@@ -126,32 +129,46 @@ class GateExamples:
     history_BF: Tensor
     candidate_BN: Tensor
     targets_B: Tensor
+    items: ItemFeatures
     log_stands_for_N: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self.targets_B)
 
-def fit_gate(
-    gate: FusionGate, examples: GateExamples, items: ItemFeatures, steps: int, weight_decay: float, seed: int
-) -> float:
+
+def fit_gate(gate: FusionGate, groups: Sequence[GateExamples], steps: int, weight_decay: float, seed: int) -> float:
     """Maximise the likelihood of validation targets. Returns the final mean log-likelihood in nats.
 
     Components fitted on training data only must have made the scores, so that the gate learns their honest worth.
+
+    Parameters
+    ----------
+    groups
+        Targets whose candidates are different items; each target counts the same.
     """
     generator = torch.Generator().manual_seed(seed)
     slopes = [gate.history_FC, gate.item_GC]
-    groups = [{"params": slopes, "weight_decay": weight_decay}, {"params": [gate.base_C], "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=0.05)
+    parameters = [{"params": slopes, "weight_decay": weight_decay}, {"params": [gate.base_C], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(parameters, lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    count, stands_for = len(examples.targets_B), examples.log_stands_for_N
+    counts_G = torch.tensor([len(group) for group in groups])
+    shares_G = counts_G / counts_G.sum()
     for _ in range(steps):
-        chosen = torch.randperm(count, generator=generator)[:BATCH_TARGETS]
-        log_p = gate(
-            examples.z_CBN[:, chosen], examples.history_BF[chosen], items, examples.candidate_BN[chosen], stands_for
-        )
-        loss = -log_p[torch.arange(len(chosen)), examples.targets_B[chosen]].mean()
+        drawn = [torch.randperm(len(group), generator=generator)[:BATCH_TARGETS] for group in groups]
+        likelihoods = [_log_likelihood(gate, group, chosen) for group, chosen in zip(groups, drawn, strict=True)]
+        loss = -(shares_G * torch.stack(likelihoods)).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        log_p = gate(examples.z_CBN, examples.history_BF, items, examples.candidate_BN, stands_for)
-    return float(log_p[torch.arange(count), examples.targets_B].mean())
+        likelihoods = [_log_likelihood(gate, group, torch.arange(len(group))) for group in groups]
+    return float((shares_G * torch.stack(likelihoods)).sum())
+
+
+def _log_likelihood(gate: FusionGate, group: GateExamples, chosen: Tensor) -> Tensor:
+    """Mean over some of the targets."""
+    candidate_BN, history_BF = group.candidate_BN[chosen], group.history_BF[chosen]
+    log_p_BN = gate(group.z_CBN[:, chosen], history_BF, group.items, candidate_BN, group.log_stands_for_N)
+    likelihood: Tensor = log_p_BN[torch.arange(len(chosen)), group.targets_B[chosen]].mean()
+    return likelihood

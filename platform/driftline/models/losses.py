@@ -37,7 +37,7 @@ def next_item_loss(
     Returns
     -------
     Tensor
-        Scalar: mean over real events, in nats.
+        Scalar: mean over real events, in nats; 0 where there is none.
     """
     logits_BLN = interests_BSD[:, :-1] @ table_ND.T + bias_N
     if log_stands_for_N is not None:
@@ -47,7 +47,7 @@ def next_item_loss(
     if mask_seen:
         logits_BLN = logits_BLN.masked_fill(seen_before(batch, table_ND.shape[0]), -torch.inf)
     log_p_BL = functional.log_softmax(logits_BLN, dim=-1).gather(-1, batch.items_BL.unsqueeze(-1)).squeeze(-1)
-    return -log_p_BL[batch.mask_BL].mean()
+    return -log_p_BL[batch.mask_BL].sum() / batch.mask_BL.sum().clamp(min=1)
 
 
 def next_item_log_p(

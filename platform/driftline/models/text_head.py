@@ -3,6 +3,8 @@
 Shape legend: B sequences, L events, S = L + 1 states, N items, M some of them, F features, D width.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -31,10 +33,13 @@ class TextHead(nn.Module):
     """
 
     features_NF: Tensor
+    held_out_N: Tensor
+    """bool, items that it does not learn from: what it makes of them shows what it makes of new ones."""
 
     def __init__(self, features_NF: Tensor, dim: int) -> None:
         super().__init__()
         self.register_buffer("features_NF", features_NF.float(), persistent=False)
+        self.register_buffer("held_out_N", torch.zeros(len(features_NF), dtype=torch.bool), persistent=False)
         self.project = nn.Linear(features_NF.shape[1], dim + 1)
         nn.init.normal_(self.project.weight, std=0.02)
         nn.init.zeros_(self.project.bias)
@@ -50,18 +55,21 @@ class TextHead(nn.Module):
     def loss(
         self, interests_BSD: Tensor, known_N: Tensor, batch: Batch, mask_seen: bool, sample: ItemSample | None = None
     ) -> Tensor:
-        """Cross-entropy of each event given those before it, over the items with training events, and the penalty.
+        """Cross-entropy of each event given those before it, over the items to learn from, and the penalty.
+
+        These have training events and are not held out; events of others are no targets.
 
         Parameters
         ----------
         sample
             Items that stand for the catalogue; the batch then numbers them.
         """
-        features_NF, stands_for = self.features_NF, None
+        features_NF, learnt_N, stands_for = self.features_NF, known_N & ~self.held_out_N, None
         if sample is not None:
-            features_NF, known_N = features_NF[sample.items_M], known_N[sample.items_M]
+            features_NF, learnt_N = features_NF[sample.items_M], learnt_N[sample.items_M]
             stands_for = sample.log_stands_for_M
         table_ND, bias_N = self(features_NF)
-        bias_N = bias_N.masked_fill(~known_N, -torch.inf)
+        bias_N = bias_N.masked_fill(~learnt_N, -torch.inf)
+        batch = replace(batch, mask_BL=batch.mask_BL & learnt_N[batch.items_BL])
         next_item = next_item_loss(interests_BSD.detach(), table_ND, bias_N, batch, mask_seen, stands_for)
         return next_item + L2 * self.project.weight.square().sum()

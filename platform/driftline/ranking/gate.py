@@ -1,6 +1,6 @@
-"""Fit a scorer's fusion gate on targets that its tables and its ranker have not seen.
+"""What a scorer's fusion gate is fitted on: targets that its tables and its ranker have not seen.
 
-Shape legend: T targets, N items, C components.
+Shape legend: T targets, N items, M items taken for unknown, C components, F features.
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from driftline.config import FusionConfig
-from driftline.models.fusion import GateExamples, fit_gate, history_features
+from driftline.models.fusion import GateExamples, history_features
 from driftline.ranking.scoring import Scorer, parts
 from driftline.sequences.batches import History
 
@@ -18,15 +18,14 @@ MAX_ITEMS = 20_000
 """Items that the gate is fitted over; beyond, the targets and a seeded sample of the others."""
 
 
-def fit_scorer_gate(
+def gate_examples(
     scorer: Scorer,
     histories: Sequence[History],
     targets_T: NDArray[np.int64],
     p_drift_T: NDArray[np.float64],
-    config: FusionConfig,
     seed: int,
-) -> float:
-    """Fit the gate in place. Returns the final mean log-likelihood in nats.
+) -> GateExamples:
+    """Targets among the items of the catalogue.
 
     Component scores are standardised over the whole catalogue, also where the gate is fitted over a sample of it.
 
@@ -46,16 +45,60 @@ def fit_scorer_gate(
         z.append(z_CBN[..., columns])
         candidates.append(candidate_BN[:, columns])
     own_T = torch.from_numpy(np.searchsorted(columns, targets_T))
-    examples = GateExamples(
+    features = scorer.features()
+    return GateExamples(
         torch.cat(z, dim=1),
         history_features(np.array([len(history) for history in histories]), p_drift_T),
         torch.cat(candidates).index_put((torch.arange(len(histories)), own_T), torch.tensor(True)),
         own_T,
+        features._replace(row_N=features.row_N[columns]),
         torch.from_numpy(np.log(stands_for)),
     )
-    features = scorer.features()
-    features = features._replace(row_N=features.row_N[columns])
-    return fit_gate(scorer.gate, examples, features, config.steps, config.weight_decay, seed)
+
+
+def unknown_item_examples(
+    scorer: Scorer,
+    histories: Sequence[History],
+    targets_T: NDArray[np.int64],
+    p_drift_T: NDArray[np.float64],
+    items_M: NDArray[np.int64],
+    features_MF: Tensor,
+) -> GateExamples:
+    """Targets among items that are taken for unknown, and ranked among these alone.
+
+    It shows what components are worth between two new items. Had they other candidates, the gate would learn that a new
+    item is what comes next. They are offered as items that the bundle lacks, and no history has an event of theirs.
+
+    Parameters
+    ----------
+    scorer
+        What it knows of new items must not have been learnt from these.
+    targets_T
+        Items that came next, all of them in ``items_M``.
+    items_M
+        Distinct indices of the catalogue, ascending.
+    features_MF
+        As :meth:`~driftline.ranking.scoring.Scorer.log_probabilities` takes them.
+    """
+    is_unknown_N = np.zeros(scorer.num_items, dtype=bool)
+    is_unknown_N[items_M] = True
+    own_T = np.searchsorted(items_M, targets_T)
+    left = [history.at(~is_unknown_N[history.items]) for history in histories]
+    seen = [np.concatenate([history.items, items_M]) for history in histories]
+    offered_TM = ~np.stack([np.isin(items_M, history.items) for history in histories])
+    offered_TM[np.arange(len(own_T)), own_T] = True
+    z = [
+        scorer.components(left[part], seen[part], features_MF, offered_TM[part])[0][..., scorer.num_items :]
+        for part in parts(len(histories), scorer.num_items)
+    ]
+    features = scorer.features(len(items_M))
+    return GateExamples(
+        torch.cat(z, dim=1),
+        history_features(np.array([len(history) for history in left]), p_drift_T),
+        torch.from_numpy(offered_TM),
+        torch.from_numpy(own_T),
+        features._replace(row_N=features.row_N[scorer.num_items :]),
+    )
 
 
 def _columns(num_items: int, targets_T: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

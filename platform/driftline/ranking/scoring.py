@@ -96,8 +96,8 @@ class Scorer:
         p_drift_B
             P(drift) of each user, a feature of the gate.
         new_vectors_MT
-            Text vectors of items that are not in the bundle, behind what else the text head reads; they take columns N
-            to N+M-1.
+            Attributes and text vectors of items that are not in the bundle, as :meth:`Model.read` gives them; they take
+            columns N to N+M-1.
         new_offered_BM
             Which of them are candidates of which history; None = all of all. A list must not depend on what the
             other lists of its batch were offered.
@@ -141,7 +141,8 @@ class Scorer:
         logits_BN: Tensor = _product(interests_BD, self.output_ND) + self.bias_N
         if new_vectors_MT is None:
             return logits_BN
-        new_MD, new_bias_M = self.ranker.outputs_of(new_vectors_MT)
+        read = new_vectors_MT if self.ranker.text_head is not None else self._text_vectors(new_vectors_MT)
+        new_MD, new_bias_M = self.ranker.outputs_of(read)
         return torch.cat([logits_BN, interests_BD @ new_MD.T + new_bias_M], dim=1)
 
     def attention(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
@@ -151,15 +152,25 @@ class Scorer:
         pooled_BT = nn.functional.normalize(pooled_BT, dim=-1) / ATTENTION_TEMPERATURE
         logits_BN = _product(pooled_BT, self.text_vectors_NT)
         if new_vectors_MT is not None:
-            texts_MT = new_vectors_MT[:, -self.text_vectors_NT.shape[1] :]
-            logits_BN = torch.cat([logits_BN, pooled_BT @ texts_MT.T], dim=1)
+            logits_BN = torch.cat([logits_BN, pooled_BT @ self._text_vectors(new_vectors_MT).T], dim=1)
         return torch.softmax(logits_BN, dim=-1)
+
+    def content(self, histories: Sequence[History], new_vectors_MT: Tensor | None = None) -> Tensor:
+        """Collaborative factors, those of unknown items predicted from content: ``scores_B(N+M)``."""
+        new = None if new_vectors_MT is None else new_vectors_MT.numpy()
+        ridge = _fitted(self.tables.content, "content")
+        return torch.from_numpy(ridge.score([history.items for history in histories], new))
+
+    def _text_vectors(self, new_vectors_MT: Tensor) -> Tensor:
+        return new_vectors_MT[:, -self.text_vectors_NT.shape[1] :]
 
     def _component(self, name: str, histories: Sequence[History], new_vectors_MT: Tensor | None) -> Tensor:
         if name == "neural":
             return self.neural(histories, new_vectors_MT)
         if name == "attention":
             return self.attention(histories, new_vectors_MT)
+        if name == "content":
+            return self.content(histories, new_vectors_MT)
         if name == "popularity":
             scores = self._log_popularity_N.expand(len(histories), -1)
         elif name == "trend":

@@ -379,10 +379,7 @@ class Model:
 
     def read(self, texts: Sequence[str]) -> torch.Tensor:
         """What texts that the catalogue lacks say of their items, as the scorer takes it: ``features_MF``."""
-        vectors_MT = self.text_encoder.encode(texts)
-        if not self.config.heads.text:
-            return vectors_MT
-        return torch.cat([torch.from_numpy(self._attributes(texts)), vectors_MT], dim=1)
+        return torch.cat([torch.from_numpy(self._attributes(texts)), self.text_encoder.encode(texts)], dim=1)
 
     @cached_property
     def _attributes(self) -> Attributes:

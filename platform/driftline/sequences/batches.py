@@ -15,6 +15,9 @@ from driftline.sequences.event_types import UNKNOWN_TYPE
 from driftline.sequences.gaps import gap_buckets
 from driftline.sequences.user_attributes import UNKNOWN
 
+Places = slice | NDArray[np.bool_]
+"""Which events of a history."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -36,14 +39,13 @@ class History:
 
     def slice(self, start: int, stop: int) -> "History":
         """Events ``start`` to ``stop`` (exclusive)."""
-        return History(
-            self.items[start:stop],
-            None if self.times_s is None else self.times_s[start:stop],
-            None if self.values is None else self.values[start:stop],
-            self.user,
-            None if self.types is None else self.types[start:stop],
-            self.attributes,
-        )
+        return self.at(slice(start, stop))
+
+    def at(self, places: Places) -> "History":
+        """The events at these places."""
+        parts = (self.times_s, self.values, self.types)
+        times_s, values, types = (None if part is None else part[places] for part in parts)
+        return replace(self, items=self.items[places], times_s=times_s, values=values, types=types)
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""

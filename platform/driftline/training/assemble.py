@@ -18,10 +18,11 @@ from driftline.evaluation.provenance import versions
 from driftline.models.adapters import load_adapter_state
 from driftline.models.build import base_model, build_drift_model
 from driftline.models.collaborative import CollaborativeTables, popularity
-from driftline.models.fusion import FusionGate
+from driftline.models.content import ContentRidge, features
+from driftline.models.fusion import FusionGate, fit_gate
 from driftline.models.trend import Trend
 from driftline.models.user_knn import UserNeighbours
-from driftline.ranking.gate import fit_scorer_gate
+from driftline.ranking.gate import gate_examples
 from driftline.ranking.scoring import parts
 from driftline.registry.bundle import Manifest, now, sha256_of, write_bundle
 from driftline.registry.contents import Contents
@@ -31,6 +32,7 @@ from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.sequences.stream import ranking_counts
 from driftline.training.checkpoints import Snapshot
 from driftline.training.stages import ranking_targets
+from driftline.training.unknown_items import as_unknown
 from driftline.training.validation import RankingTargets
 
 MAX_GATE_TARGETS, MAX_GATE_SCORES = 4000, 2**24
@@ -51,7 +53,7 @@ def assemble(
         The bundle's directory and its validation figures.
     """
     torch.manual_seed(config.seed)
-    tables = _fit_tables(config, dataset)
+    tables = _fit_tables(config, dataset, snapshot)
     tell(_what_was_fitted(config, tables))
     config = _named_as_fitted(config, tables)
     contents = Contents(
@@ -137,7 +139,10 @@ def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float
     targets = _sampled(targets, len(model.item_ids), config.seed)
     shown = _short_too(targets, config.seed)
     p_drift = _p_drift(model, shown)
-    fit_scorer_gate(model.scorer, shown.histories, shown.targets_T, p_drift, config.fusion, config.seed)
+    groups = [gate_examples(model.scorer, shown.histories, shown.targets_T, p_drift, config.seed)]
+    if model.scorer.ranker.text_head is not None:
+        groups += as_unknown(config, dataset, model.scorer, shown, p_drift)
+    fit_gate(model.scorer.gate, groups, config.fusion.steps, config.fusion.weight_decay, config.seed)
     return _figures(model, targets, p_drift[: len(targets)])
 
 
@@ -173,26 +178,30 @@ def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     )
 
 
-def _fit_tables(config: Config, dataset: Dataset) -> CollaborativeTables:
+def _fit_tables(config: Config, dataset: Dataset, snapshot: Snapshot) -> CollaborativeTables:
     """The tables of the ranking stage's training events, with those that only some configurations want."""
     histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
     sequences, num_items = [history.items for history in histories], len(dataset.catalog.ids)
-    asked = config.fusion.components
+    asked, content = config.fusion.components, None
     tables = CollaborativeTables.fit(
         sequences, num_items, config.ranking.dense_tables_up_to, with_co_occurrence="co-occurrence" in asked
     )
+    if "content" in asked:
+        described_NF = features(dataset.catalog.texts, snapshot.done["text_vectors"]["vectors"].numpy())
+        content = ContentRidge.fit(sequences, described_NF, config.ranking.dense_tables_up_to)
     return replace(
         tables,
         # of an ingested log, the histories are those of a sample; popularity is known of everybody
         popularity_N=ranking_counts(dataset, config).astype(np.float32),
         trend=Trend.fit(histories, num_items) if "trend" in asked else None,
         user_knn=UserNeighbours.fit(sequences, num_items) if "user-knn" in asked else None,
+        content=content,
     )
 
 
 def refitted(config: Config, dataset: Dataset, snapshot: Snapshot) -> dict[str, object]:
     """What the validation events are in too, now that the gate has been fitted on them."""
-    tables = _fit_tables(config, dataset)
+    tables = _fit_tables(config, dataset, snapshot)
     return {
         "ranker": snapshot.done["refit"],
         "known_N": torch.from_numpy(tables.popularity_N > 0),

@@ -115,6 +115,9 @@ class Stages:
         """Train the ranking model on the protocol's training events."""
         config, dataset = self.config, self.dataset
         model = self._new_ranker(dataset)
+        if model.text_head is not None:  # the gate is to see what it makes of items that it has not learnt from
+            held_out, _ = alignment_items(factor_sequences(dataset, config), self.num_items, config.seed)
+            model.text_head.held_out_N[torch.from_numpy(held_out)] = True
         targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
         mask_seen = not dataset.catalog.repeat_consumption
         self._fit(
