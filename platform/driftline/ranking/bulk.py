@@ -23,6 +23,7 @@ class UserHistory(BaseModel):
     history: list[str]
     times_s: list[float] | None = None
     types: list[str] | None = None
+    now_s: float | None = None
 
     @model_validator(mode="after")
     def _one_each(self) -> "UserHistory":
@@ -59,8 +60,8 @@ def read_users(path: Path) -> list[UserHistory]:
         raise DataError(
             "\n".join(faults[:20])
             + more
-            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …] and "types" beside it '
-            + "are read too"
+            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …], "types" and '
+            + '"now_s" beside it are read too'
         )
     if not users:
         raise DataError(f"{path} names no user")
@@ -71,7 +72,7 @@ def recommend_users(
     recommend: Callable[[Sequence[RankRequest]], list[Recommendation]], users: Sequence[UserHistory], k: int
 ) -> pd.DataFrame:
     """Lists of a batch of users: one row per user and place."""
-    answers = recommend([RankRequest(user.history, k, times_s=user.times_s, types=user.types) for user in users])
+    answers = recommend([RankRequest(u.history, k, times_s=u.times_s, types=u.types, now_s=u.now_s) for u in users])
     return pd.DataFrame(
         [
             {

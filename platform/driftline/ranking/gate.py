@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from driftline.config import FusionConfig
-from driftline.models.fusion import GateExamples, fit_gate, history_features
+from driftline.models.fusion import GateExamples, fit_gate
 from driftline.ranking.scoring import Scorer, parts
 from driftline.sequences.batches import History
 
@@ -48,7 +48,7 @@ def fit_scorer_gate(
     own_T = torch.from_numpy(np.searchsorted(columns, targets_T))
     examples = GateExamples(
         torch.cat(z, dim=1),
-        history_features(np.array([len(history) for history in histories]), p_drift_T),
+        scorer.history_features(histories, p_drift_T),
         torch.cat(candidates).index_put((torch.arange(len(histories)), own_T), torch.tensor(True)),
         own_T,
         torch.from_numpy(np.log(stands_for)),

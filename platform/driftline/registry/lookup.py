@@ -47,8 +47,8 @@ class LookupRequest:
         As in :class:`~driftline.ranking.requests.RankRequest`.
     history
         Item ids of the user whose taste has a say; ``None`` for nobody.
-    drift, times_s, types
-        The user's stored drift state, and the history's moments and event types, as in ``RankRequest``.
+    drift, times_s, types, now_s
+        The user's stored drift state, the history's moments and event types, and the present, as in ``RankRequest``.
     weight
         Weight of the taste, 0 to 0.5.
     """
@@ -65,6 +65,7 @@ class LookupRequest:
     weight: float = SEARCH_WEIGHT
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    now_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.item_id is None) == (self.text is None):
@@ -171,6 +172,7 @@ class Lookup:
                 drift=r.drift,
                 times_s=r.times_s,
                 types=r.types,
+                now_s=r.now_s,
             )
             for r in (requests[row] for row in rows)
         ]

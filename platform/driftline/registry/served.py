@@ -51,4 +51,5 @@ def _request(model: Model, history: History) -> RankRequest:
         [model.item_ids[item] for item in history.items],
         times_s=None if times is None else times.tolist(),
         types=None if types is None else type_names(types),
+        now_s=history.now_s,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftline.sequences.event_types import UNKNOWN_TYPE
-from driftline.sequences.gaps import gap_buckets
+from driftline.sequences.gaps import UNKNOWN_GAP, gap_buckets
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,21 @@ class History:
     user: str = ""
     types: NDArray[np.int64] | None = None
     """Kinds of events, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    now_s: float | None = None
+    """Moment that the next event is asked for; None = unknown."""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def slice(self, start: int, stop: int) -> "History":
-        """Events ``start`` to ``stop`` (exclusive)."""
+        """Events ``start`` to ``stop`` (exclusive); ``now_s`` goes with the newest."""
         return History(
             self.items[start:stop],
             None if self.times_s is None else self.times_s[start:stop],
             None if self.values is None else self.values[start:stop],
             self.user,
             None if self.types is None else self.types[start:stop],
+            self.now_s if stop >= len(self) else None,
         )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
@@ -64,17 +67,38 @@ class Batch:
     """Whose sequences they are, where that is known."""
     types_BL: Tensor | None = None
     """int64, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    now_gaps_B: Tensor | None = None
+    """int64 buckets of the time from the last event to the moment that is asked about; None = all unknown."""
 
     @property
     def events(self) -> int:
         """Real events in the batch."""
         return int(self.mask_BL.sum())
 
+    @property
+    def next_gaps_BS(self) -> Tensor | None:
+        """int64 buckets of the time from each state to the event after it, unknown in rows whose ``now_gaps_B`` is."""
+        if self.now_gaps_B is None:
+            return None
+        gaps_BL = torch.full_like(self.items_BL, UNKNOWN_GAP) if self.gaps_BL is None else self.gaps_BL
+        next_BS = torch.nn.functional.pad(gaps_BL, (0, 1), value=UNKNOWN_GAP)
+        next_BS = next_BS.scatter(1, self.mask_BL.sum(dim=1, keepdim=True), self.now_gaps_B.unsqueeze(1))
+        return next_BS.masked_fill((self.now_gaps_B == UNKNOWN_GAP).unsqueeze(1), UNKNOWN_GAP)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        parts = (self.gaps_BL, self.values_BL, self.types_BL)
-        gaps, values, types = (None if t is None else t.to(device) for t in parts)
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types)
+        parts = (self.gaps_BL, self.values_BL, self.types_BL, self.now_gaps_B)
+        gaps, values, types, now_gaps = (None if t is None else t.to(device) for t in parts)
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types, now_gaps)
+
+
+def target_gaps(histories: Sequence[History]) -> NDArray[np.int64]:
+    """Bucket of the time from each history's last event to the moment that is asked about: ``gaps_B``."""
+    unknown = np.full((len(histories), 2), np.nan)
+    for row, history in enumerate(histories):
+        if history.now_s is not None and history.times_s is not None and len(history):
+            unknown[row] = history.times_s[-1], history.now_s
+    return gap_buckets(unknown)[:, 1]
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -98,6 +122,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         if history.types is not None:
             types[row, :n] = history.types
     gaps = None if times is None else gap_buckets(times)
+    now_gaps = target_gaps(histories)
     return Batch(
         torch.from_numpy(items),
         torch.from_numpy(mask),
@@ -105,6 +130,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         None if np.isnan(values).all() else torch.from_numpy(values),
         tuple(history.user for history in histories),
         torch.from_numpy(types) if types.any() else None,
+        torch.from_numpy(now_gaps) if now_gaps.any() else None,
     )
 
 

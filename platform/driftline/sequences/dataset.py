@@ -120,10 +120,15 @@ class Dataset:
             for user, rows in groups.items()
         }
 
-    def target_history(self, targets: Targets, number: int) -> History:
-        """What is known before a target is ranked."""
-        items, types = self.indices(targets.history(number)), type_numbers(targets.history_types(number))
-        return History(items, targets.history_times(number), types=types, user=str(targets.user_ids[number]))
+    def target_history(self, targets: Targets, number: int, with_moment: bool = False) -> History:
+        """What is known before a target is ranked; its own moment only on demand."""
+        return History(
+            self.indices(targets.history(number)),
+            targets.history_times(number),
+            user=str(targets.user_ids[number]),
+            types=type_numbers(targets.history_types(number)),
+            now_s=float(targets.times[number]) if with_moment else None,
+        )
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """External item ids as catalogue indices; every id of the log is in the catalogue."""
