@@ -101,6 +101,24 @@ def test_a_model_sees_items_and_times_of_the_history_only(dataset: Dataset) -> N
     ]
 
 
+def test_the_moment_of_a_target_is_told_in_a_table_of_its_own(dataset: Dataset) -> None:
+    """u1 to u4 ask for what comes at 2, 2, 3, 2."""
+    plain, told = rankings("leave-one-out", dataset, with_moment=True)
+    assert [table.name for table in rankings("leave-one-out", dataset)] == [plain.name] == ["leave-one-out"]
+    assert told.name == "leave-one-out, given the target's time gap"
+
+    asked: list[float | None] = []
+
+    def spy(histories: Sequence[History]) -> NDArray[np.float32]:
+        asked.extend(history.now_s for history in histories)
+        return np.zeros((len(histories), 5), dtype=np.float32)
+
+    for table in (plain, told):
+        rank_batch(dataset, table, slice(0, 4), {"spy": spy})
+    assert asked[:4] == [None] * 4
+    assert sorted(asked[4:]) == [2, 2, 2, 3]  # type: ignore[type-var]
+
+
 def test_where_items_repeat_nothing_is_masked(dataset: Dataset) -> None:
     repeats = replace(dataset, catalog=replace(dataset.catalog, repeat_consumption=True))
     rows = evaluated(repeats, alphabet=constant([5, 4, 3, 2, 1])).rows

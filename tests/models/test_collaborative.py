@@ -197,6 +197,8 @@ def test_a_trend_fades_and_knows_nothing_of_later() -> None:
     assert at(1.5 * FADE_S) == pytest.approx(np.log1p([e(-1.2), e(-0.2), 0]))  # as of the moment before, at 1.2
     assert at(0.5 * FADE_S) == pytest.approx(np.log1p([e(-0.4), 0, 0]))
     assert at(-1.0).tolist() == at(FADE_S, -1.0).tolist() == [0, 0, 0]
+    asked = History(np.array([0]), np.array([-1.0]), now_s=2 * FADE_S)
+    assert trend.score([asked])[0].tolist() == at(2 * FADE_S).tolist()
     assert Trend.fit([History(np.array([0]))], 2).score([log[0], History(EMPTY)]).tolist() == [[0, 0], [0, 0]]
 
 

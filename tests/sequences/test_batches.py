@@ -1,12 +1,14 @@
 """Padding, windows, and training crops that every rank draws equally often."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.sequences.batches import Batch, CropSampler, History, collate, window
+from driftline.sequences.batches import Batch, CropSampler, History, collate, target_gaps, window
 
 
 def numbered(*lengths: int, times: bool = True) -> list[History]:
@@ -178,3 +180,12 @@ def test_a_batch_moves_with_all_its_parts() -> None:
     assert moved.items_BL.device == torch.device("cpu")
     assert moved.gaps_BL is not None
     assert rows(moved) == [[0, 1, 2], [3, 4]]
+
+
+def test_the_gap_to_the_moment_that_is_asked_about() -> None:
+    """Last event at 100: asked at 104 is bucket 3 (log2(5) / 2 = 1.16), before it none; else unknown."""
+    timed = History(np.array([1, 2]), np.array([0.0, 100.0]), now_s=104.0)
+    others = [replace(timed, now_s=90.0), replace(timed, now_s=None), replace(timed, times_s=None), timed.slice(2, 2)]
+    assert target_gaps([timed, window(timed, 1), *others]).tolist() == [3, 3, 1, 0, 0, 0]
+    assert timed.slice(0, 1).now_s is None
+    assert target_gaps([]).tolist() == []

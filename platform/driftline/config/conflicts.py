@@ -158,6 +158,8 @@ def _encoders(config: Config) -> Iterator[str]:
         yield "drift.encoder.tied_output=false: the drift statistic reads one item table; set it to true"
     if config.drift.encoder.event_types:
         yield "drift.encoder.event_types=true: the drift statistic reads items alone; set it to false"
+    if config.drift.encoder.target_gap:
+        yield "drift.encoder.target_gap=true: the drift statistic reads items alone; set it to false"
     if config.encoder.event_types and config.data.ingest == "ray-data":
         yield "encoder.event_types=true needs data.ingest=memory: ingested histories do not hold the types"
     for key, encoder in (("encoder", config.encoder), ("drift.encoder", config.drift.encoder)):

@@ -151,6 +151,8 @@ class EncoderConfig(Section):
     """Items up to which the training softmax is over all; beyond, over the items of all workers' batches and
     ``sampled_items`` others, logQ-corrected."""
     sampled_items: int = Field(8_192, ge=1)
+    target_gap: bool = False
+    """Read how long after the history's last event the next one is asked for, where that is known; so does the gate."""
     item_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of a training history's events whose item the encoder does not see; they stay targets."""
     adversarial: float = Field(0.0, ge=0)

@@ -1,7 +1,7 @@
 """One evaluator for every model: rank each target among its candidates, keep one row per target.
 
 A model is a function from histories to scores over the catalogue, so trained models and baselines are measured by the
-same code. The moment of a target is never given to a model.
+same code. The moment of a target is given to models in tables of their own only.
 
 Shape legend: T targets, B targets of a batch, N items, K = 10.
 """
@@ -57,11 +57,14 @@ class Ranking:
     ----------
     candidate_N
         The items that are candidates if they are not in the history; None = all.
+    with_moment
+        The models are told when each target happened.
     """
 
     name: str
     targets: Targets
     candidate_N: NDArray[np.bool_] | None = None
+    with_moment: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,22 @@ class ProtocolResult:
         return {other: {m: next(found) for m in METRICS} for other in others}
 
 
-def rankings(protocol: RankingProtocol, dataset: Dataset) -> list[Ranking]:
-    """The tables of a protocol over a data set that was split for it (:data:`TRAINED_UNDER`)."""
+def rankings(protocol: RankingProtocol, dataset: Dataset, with_moment: bool = False) -> list[Ranking]:
+    """The tables of a protocol over a data set that was split for it (:data:`TRAINED_UNDER`).
+
+    Parameters
+    ----------
+    with_moment
+        One more, where models are told the moment of every target: for those that can read it.
+    """
     test = dataset.split.test
     if protocol == "cold-user":
         return [Ranking(f"cold-user, {events} events", test.truncated(events)) for events in COLD_USER_EVENTS]
     if protocol == "cold-item":
         cold_N = np.array([is_cold_item(item) for item in dataset.catalog.ids], dtype=bool)
         return [Ranking("cold-item, cold items", test, cold_N), Ranking("cold-item, all items", test)]
-    return [Ranking(protocol, test)]
+    told = [Ranking(f"{protocol}, given the target's time gap", test, with_moment=True)]
+    return [Ranking(protocol, test), *(told if with_moment else ())]
 
 
 def baselines_of(tables: CollaborativeTables) -> dict[str, ScoreFunction]:
@@ -162,7 +172,7 @@ def rank_batch(dataset: Dataset, ranking: Ranking, batch: slice, models: Mapping
     """Rank some targets with every model."""
     targets, num_items = ranking.targets, len(dataset.catalog)
     numbers = range(*batch.indices(len(targets)))
-    histories = [dataset.target_history(targets, number) for number in numbers]
+    histories = [dataset.target_history(targets, number, ranking.with_moment) for number in numbers]
     answer_B = dataset.indices(targets.item_ids[batch])
     excluded_BN = excluded_items(histories, num_items, not dataset.catalog.repeat_consumption)
     if ranking.candidate_N is not None:

@@ -3,7 +3,8 @@
 Shape legend: B sequences, L events, S = L + 1 states, D width, N items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from driftline.models.losses import next_item_loss
 from driftline.models.text_head import TextHead
 from driftline.models.user_encoder import UserEncoder
 from driftline.sequences.batches import Batch
+from driftline.sequences.gaps import NO_GAP, UNKNOWN_GAP
+
+TOLD: Final = 0.5
+"""Share of the training sequences with times that are told the time to each next event, with ``encoder.target_gap``:
+lists must stay good where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Recommender(nn.Module):
         stands_for, items_BL = None, batch.items_BL
         if sample is not None:
             batch, stands_for = sample.batch, sample.log_stands_for_M
+        if self.training and self.encoder.config.target_gap:
+            batch = _told(batch)
         table_ND, bias_N = self.items(None if sample is None else sample.items_M)
         events_BLD = self._events(batch, table_ND, items_BL)
         interests_BSD = self._read(events_BLD, batch)
@@ -154,8 +162,8 @@ class Recommender(nn.Module):
 
     def _read(self, events_BLD: Tensor, batch: Batch, last_only: bool = False) -> Tensor:
         """What the encoder makes of a batch, whose items are given as vectors."""
-        kinds = batch.gaps_BL, batch.types_BL
-        interests: Tensor = self.encoder(events_BLD, batch.mask_BL, *kinds, last_only, batch.attributes_BA)
+        told = batch.gaps_BL, batch.types_BL, batch.attributes_BA, batch.next_gaps_BS
+        interests: Tensor = self.encoder(events_BLD, batch.mask_BL, *told, last_only=last_only)
         return interests
 
     def _worst_step(self, loss: Tensor, events_BLD: Tensor) -> Tensor:
@@ -173,3 +181,10 @@ class Recommender(nn.Module):
         """``H`` after the whole history: ``interests_BD``."""
         events_BLD = self._events(batch, table_ND, batch.items_BL)
         return self._read(events_BLD, batch, last_only=True)
+
+
+def _told(batch: Batch) -> Batch:
+    """Some of the sequences told of their gaps (torch's generator). What comes after the last event is no target: it is
+    said to come at once."""
+    told_B = torch.rand(len(batch.items_BL), device=batch.items_BL.device) < TOLD
+    return replace(batch, now_gaps_B=torch.where(told_B, NO_GAP, UNKNOWN_GAP))

@@ -36,6 +36,9 @@ class UserEncoder(nn.Module):
         self.start_D = nn.Parameter(torch.randn(config.dim) * 0.02)
         self.gap = nn.Embedding(GAP_BUCKETS, config.dim)
         nn.init.zeros_(self.gap.weight)
+        self.next_gap = nn.Embedding(GAP_BUCKETS, config.dim, padding_idx=UNKNOWN_GAP) if config.target_gap else None
+        if self.next_gap is not None:
+            nn.init.zeros_(self.next_gap.weight)
         self.event_type = nn.Embedding(NUM_TYPES, config.dim) if config.event_types else None
         if self.event_type is not None:
             nn.init.zeros_(self.event_type.weight)
@@ -52,8 +55,9 @@ class UserEncoder(nn.Module):
         mask_BL: Tensor,
         gaps_BL: Tensor | None = None,
         types_BL: Tensor | None = None,
-        last_only: bool = False,
         attributes_BA: Tensor | None = None,
+        next_gaps_BS: Tensor | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         """Interest vectors before the first and after each event.
 
@@ -67,11 +71,14 @@ class UserEncoder(nn.Module):
             int64 buckets of the time since the event before (:mod:`driftline.sequences.gaps`); None = unknown.
         types_BL
             int64 kinds of events (:mod:`driftline.sequences.event_types`), read with ``encoder.event_types``.
-        last_only
-            Only those after the last event, which cost a transformer much less.
         attributes_BA
             int64 values of the users' attributes: their vectors are added to the start state, and an unknown one adds
             nothing.
+        next_gaps_BS
+            int64 buckets of the time from each state to the event after it, read with ``encoder.target_gap``; unknown
+            ones add nothing.
+        last_only
+            Only those after the last event, which cost a transformer much less.
 
         Returns
         -------
@@ -91,6 +98,9 @@ class UserEncoder(nn.Module):
             start_B1D = start_B1D + self.attribute(attributes_BA).sum(dim=1, keepdim=True)
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)
+        if self.next_gap is not None:
+            unknown_BS = torch.full_like(mask_BS, UNKNOWN_GAP, dtype=torch.long)
+            states_BSD = states_BSD + self.next_gap(unknown_BS if next_gaps_BS is None else next_gaps_BS)
         states_BSD = self.input_dropout(states_BSD) * mask_BS.unsqueeze(-1)
         last_B = mask_BL.sum(dim=1) if last_only else None
         if isinstance(self.body, TransformerBody):

@@ -24,6 +24,7 @@ class UserHistory(BaseModel):
     times_s: list[float] | None = None
     types: list[str] | None = None
     attributes: dict[str, str] = {}
+    now_s: float | None = None
 
     @model_validator(mode="after")
     def _one_each(self) -> "UserHistory":
@@ -61,7 +62,7 @@ def read_users(path: Path) -> list[UserHistory]:
             "\n".join(faults[:20])
             + more
             + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …], "types" and '
-            + '"attributes": {name: value} beside it are read too'
+            + '"attributes" {name: value} and "now_s" beside it are read too'
         )
     if not users:
         raise DataError(f"{path} names no user")
@@ -72,12 +73,11 @@ def recommend_users(
     recommend: Callable[[Sequence[RankRequest]], list[Recommendation]], users: Sequence[UserHistory], k: int
 ) -> pd.DataFrame:
     """Lists of a batch of users: one row per user and place."""
-    answers = recommend(
-        [
-            RankRequest(user.history, k, times_s=user.times_s, types=user.types, attributes=user.attributes)
-            for user in users
-        ]
-    )
+    requests = [
+        RankRequest(u.history, k, times_s=u.times_s, types=u.types, attributes=u.attributes, now_s=u.now_s)
+        for u in users
+    ]
+    answers = recommend(requests)
     return pd.DataFrame(
         [
             {

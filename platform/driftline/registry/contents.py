@@ -120,7 +120,7 @@ class Contents:
         """Read what :meth:`save` wrote."""
         config = load_config(folder / "config.yaml")
         ranker = load_file(folder / "ranker.safetensors")
-        gate = FusionGate(config.fusion.components)
+        gate = FusionGate(config.fusion.components, config.encoder.target_gap)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
         drift, drift_known_N, calibration, verifier_ND = None, None, None, None
         item_vectors, attributes = folder / "item_vectors.safetensors", folder / USER_ATTRIBUTES

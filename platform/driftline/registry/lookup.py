@@ -47,9 +47,9 @@ class LookupRequest:
         As in :class:`~driftline.ranking.requests.RankRequest`.
     history
         Item ids of the user whose taste has a say; ``None`` for nobody.
-    drift, times_s, types, attributes
-        The user's stored drift state, the history's moments and event types, and the user's attributes, as in
-        ``RankRequest``.
+    drift, times_s, types, attributes, now_s
+        The user's stored drift state, the history's moments and event types, the user's attributes and the present, as
+        in ``RankRequest``.
     weight
         Weight of the taste, 0 to 0.5.
     """
@@ -67,6 +67,7 @@ class LookupRequest:
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    now_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.item_id is None) == (self.text is None):
@@ -174,6 +175,7 @@ class Lookup:
                 times_s=r.times_s,
                 types=r.types,
                 attributes=r.attributes,
+                now_s=r.now_s,
             )
             for r in (requests[row] for row in rows)
         ]

@@ -124,6 +124,7 @@ class Model:
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
+        now_s: float | None = None,
     ) -> Recommendation:
         """The best ``k`` items for what comes next.
 
@@ -139,14 +140,15 @@ class Model:
             Text by id of items that the catalogue lacks: they are ranked from their text alone.
         diversity
             MMR trade-off 0..1; None = the bundle's policy.
-        times_s, types
-            When each event of the history happened, in seconds, and its event type; None = unknown.
+        times_s, types, now_s
+            When each event of the history happened, in seconds, and its event type; when the list is asked for, which
+            bundles trained with ``encoder.target_gap`` read. None = unknown.
         attributes
             Of the user: value by name, among those that the bundle reads (``data.user_attributes``).
         """
         request = RankRequest(
             history, k, exclude, candidates, False, new_items, diversity,
-            times_s=times_s, types=types, attributes=attributes or {},
+            times_s=times_s, types=types, attributes=attributes or {}, now_s=now_s,
         )  # fmt: skip
         return self.recommend_batch([request])[0]
 
@@ -261,9 +263,9 @@ class Model:
         offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
-        whole = [self._history(request, k) for request, k in zip(requests, kept, strict=True)]
+        whole = [self.history_of(request, k) for request, k in zip(requests, kept, strict=True)]
         recent = {
-            row: self._history(request, [p for p in kept[row] if p >= report.change_point])
+            row: self.history_of(request, [p for p in kept[row] if p >= report.change_point])
             for row, (request, report) in enumerate(zip(requests, reports, strict=True))
             if policies[row].weight_recent and report is not None and report.change_point is not None
         }
@@ -398,14 +400,15 @@ class Model:
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]
 
-    def _history(self, request: RankRequest, positions: Sequence[int]) -> History:
-        """The events at these positions, as the models read them."""
+    def history_of(self, request: RankRequest, positions: Sequence[int]) -> History:
+        """The events of known items at these positions, as the models read them."""
         times, types = request.times_s, request.types
         return History(
             self._indices(request.history, positions),
             None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
             types=None if types is None else type_numbers(types[p] for p in positions),
             attributes=self.contents.user_attributes.numbers(request.attributes),
+            now_s=request.now_s if self.config.encoder.target_gap else None,
         )
 
     def _indices(self, history: Sequence[str], positions: Sequence[int]) -> NDArray[np.int64]:

@@ -52,4 +52,5 @@ def _request(model: Model, history: History) -> RankRequest:
         times_s=None if times is None else times.tolist(),
         types=None if types is None else type_names(types),
         attributes={} if numbers is None else model.contents.user_attributes.named(numbers),
+        now_s=history.now_s,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftline.sequences.event_types import UNKNOWN_TYPE
-from driftline.sequences.gaps import gap_buckets
+from driftline.sequences.gaps import UNKNOWN_GAP, gap_buckets
 from driftline.sequences.user_attributes import UNKNOWN
 
 Places = slice | NDArray[np.bool_]
@@ -33,13 +33,15 @@ class History:
     """Kinds of events, see :mod:`driftline.sequences.event_types`; None = all unknown."""
     attributes: NDArray[np.int64] | None = None
     """Of the user, see :mod:`driftline.sequences.user_attributes`; not one for each event. None = all unknown."""
+    now_s: float | None = None
+    """Moment that the next event is asked for; None = unknown."""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def slice(self, start: int, stop: int) -> "History":
-        """Events ``start`` to ``stop`` (exclusive)."""
-        return self.at(slice(start, stop))
+        """Events ``start`` to ``stop`` (exclusive); ``now_s`` goes with the newest."""
+        return replace(self.at(slice(start, stop)), now_s=self.now_s if stop >= len(self) else None)
 
     def at(self, places: Places) -> "History":
         """The events at these places."""
@@ -73,17 +75,38 @@ class Batch:
     """int64, see :mod:`driftline.sequences.event_types`; None = all unknown."""
     attributes_BA: Tensor | None = None
     """int64, see :mod:`driftline.sequences.user_attributes`; None = all unknown."""
+    now_gaps_B: Tensor | None = None
+    """int64 buckets of the time from the last event to the moment that is asked about; None = all unknown."""
 
     @property
     def events(self) -> int:
         """Real events in the batch."""
         return int(self.mask_BL.sum())
 
+    @property
+    def next_gaps_BS(self) -> Tensor | None:
+        """int64 buckets of the time from each state to the event after it, unknown in rows whose ``now_gaps_B`` is."""
+        if self.now_gaps_B is None:
+            return None
+        gaps_BL = torch.full_like(self.items_BL, UNKNOWN_GAP) if self.gaps_BL is None else self.gaps_BL
+        next_BS = torch.nn.functional.pad(gaps_BL, (0, 1), value=UNKNOWN_GAP)
+        next_BS = next_BS.scatter(1, self.mask_BL.sum(dim=1, keepdim=True), self.now_gaps_B.unsqueeze(1))
+        return next_BS.masked_fill((self.now_gaps_B == UNKNOWN_GAP).unsqueeze(1), UNKNOWN_GAP)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        parts = (self.gaps_BL, self.values_BL, self.types_BL, self.attributes_BA)
-        gaps, values, types, attributes = (None if t is None else t.to(device) for t in parts)
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types, attributes)
+        parts = (self.gaps_BL, self.values_BL, self.types_BL, self.attributes_BA, self.now_gaps_B)
+        gaps, values, *others = (None if t is None else t.to(device) for t in parts)
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, *others)
+
+
+def target_gaps(histories: Sequence[History]) -> NDArray[np.int64]:
+    """Bucket of the time from each history's last event to the moment that is asked about: ``gaps_B``."""
+    unknown = np.full((len(histories), 2), np.nan)
+    for row, history in enumerate(histories):
+        if history.now_s is not None and history.times_s is not None and len(history):
+            unknown[row] = history.times_s[-1], history.now_s
+    return gap_buckets(unknown)[:, 1]
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -112,6 +135,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         if attributes is not None and history.attributes is not None:
             attributes[row] = history.attributes
     gaps = None if times is None else gap_buckets(times)
+    now_gaps = target_gaps(histories)
     return Batch(
         torch.from_numpy(items),
         torch.from_numpy(mask),
@@ -120,6 +144,7 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         tuple(history.user for history in histories),
         torch.from_numpy(types) if types.any() else None,
         None if attributes is None else torch.from_numpy(attributes),
+        torch.from_numpy(now_gaps) if now_gaps.any() else None,
     )
 
 

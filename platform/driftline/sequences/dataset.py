@@ -131,12 +131,16 @@ class Dataset:
             for user, rows in groups.items()
         }
 
-    def target_history(self, targets: Targets, number: int) -> History:
-        """What is known before a target is ranked."""
-        items, types = self.indices(targets.history(number)), type_numbers(targets.history_types(number))
+    def target_history(self, targets: Targets, number: int, with_moment: bool = False) -> History:
+        """What is known before a target is ranked; its own moment only on demand."""
         user = str(targets.user_ids[number])
         return History(
-            items, targets.history_times(number), user=user, types=types, attributes=self.attributes_of.get(user)
+            self.indices(targets.history(number)),
+            targets.history_times(number),
+            user=user,
+            types=type_numbers(targets.history_types(number)),
+            attributes=self.attributes_of.get(user),
+            now_s=float(targets.times[number]) if with_moment else None,
         )
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:

@@ -277,7 +277,7 @@ def alignment_items(
     return np.sort(held_out), np.sort(fit)
 
 
-def ranking_targets(dataset: Dataset, targets: Targets) -> RankingTargets:
+def ranking_targets(dataset: Dataset, targets: Targets, with_moment: bool = False) -> RankingTargets:
     """Targets of a split as item indices."""
-    histories = [dataset.target_history(targets, number) for number in range(len(targets))]
+    histories = [dataset.target_history(targets, number, with_moment) for number in range(len(targets))]
     return RankingTargets(histories, dataset.indices(targets.item_ids))
