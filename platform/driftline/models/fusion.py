@@ -48,7 +48,7 @@ def history_features(
     """``features_BF``: log of the history's length (about 0..1) and P(drift); given gaps, also ``GAP_FEATURES``."""
     features = [np.log1p(lengths_B) / 6.0, p_drift_B]
     if gaps_B is not None:
-        features += [(gaps_B >= first) & (gaps_B <= last) for first, last in GAP_FEATURES.values()]
+        features += [((gaps_B >= first) & (gaps_B <= last)).astype(float) for first, last in GAP_FEATURES.values()]
     return torch.from_numpy(np.stack(features, axis=1).astype(np.float32))
 
 

@@ -45,9 +45,13 @@ class History:
 
     def at(self, places: Places) -> "History":
         """The events at these places."""
-        parts = (self.times_s, self.values, self.types)
-        times_s, values, types = (None if part is None else part[places] for part in parts)
-        return replace(self, items=self.items[places], times_s=times_s, values=values, types=types)
+        return replace(
+            self,
+            items=self.items[places],
+            times_s=None if self.times_s is None else self.times_s[places],
+            values=None if self.values is None else self.values[places],
+            types=None if self.types is None else self.types[places],
+        )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""

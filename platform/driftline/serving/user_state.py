@@ -163,8 +163,10 @@ class UserState:
         VersionAheadError
             If the store has never acknowledged ``min_version``.
         """
-        reading = self._read if self._short_reads is None else self._short_reads.run
-        view = await reading(_in_database, self._views.read, tenant, user_id)
+        if self._short_reads is None:
+            view = await self._read(self._views.read, tenant, user_id)
+        else:
+            view = await self._short_reads.run(_in_database, self._views.read, tenant, user_id)
         _demand(view.version, min_version)
         return view
 
