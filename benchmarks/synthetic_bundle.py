@@ -61,7 +61,8 @@ def main(
         tell(f"generated {events:,} events of {events // EVENTS_PER_USER:,} users")
         sequences, catalog = _sequences(log), _catalog(log)
     config = _config(items)
-    tables = CollaborativeTables.fit(sequences, items, config.ranking.dense_tables_up_to)
+    limit = config.ranking.dense_tables_up_to
+    tables = CollaborativeTables.fit(sequences, items, limit, with_co_occurrence=False)
     tell(f"fitted {', '.join(tables.names)}")
     contents = _contents(config, catalog, tables, tastes)
     manifest = Manifest(

@@ -101,6 +101,15 @@ def test_a_document_that_is_no_mapping(tree: Any) -> None:
         ({"data": {}}, "give exactly one of `sample` (valid: ml-100k) and `interactions`"),
         ({"data": {"sample": "ml-100k", "interactions": "a.csv"}}, "give exactly one of"),
         ({"data": {"interactions": "a.csv", "graph": "a.kg"}}, "`graph` and `links` belong together"),
+        (
+            {"data": {"sample": "ml-100k", "user_attributes": ["occupation", "User-Age", "gender"]}},
+            "User-Age, gender is protected; leave it out, or set data.allow_protected_attributes=true",
+        ),
+        ({"data": {"interactions": "a.csv", "user_attributes": ["trade"]}}, "needs data.users, a table with these"),
+        (
+            {"data": {"sample": "ml-100k", "user_attributes": ["occupation"], "ingest": "ray-data"}},
+            "needs data.ingest=memory: ingested histories do not hold them",
+        ),
         (sample(storage="runs"), "storage=runs must be an absolute path"),
         (sample(encoder={"dim": 65}), "dim=65 is not a multiple of heads=2"),
         (sample(training={"deepspeed": {"precision": "fp16"}}), "choose fp32 or bf16"),
@@ -126,6 +135,12 @@ def test_a_document_that_is_no_mapping(tree: Any) -> None:
 def test_an_impossible_combination_says_what_to_change(tree: dict[str, Any], way_out: str) -> None:
     (fault,) = faults_of(tree)
     assert way_out in fault
+
+
+def test_protected_attributes_can_be_allowed_and_words_that_hold_one_are_none() -> None:
+    allowed = {"user_attributes": ["age"], "allow_protected_attributes": True}
+    assert parse_config({"data": {"sample": "ml-100k", **allowed}}).data.user_attributes == ("age",)
+    assert parse_config({"data": {"sample": "ml-100k", "user_attributes": ["page"]}}).data.user_attributes == ("page",)
 
 
 def test_overrides_are_read_as_yaml() -> None:

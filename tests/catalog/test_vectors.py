@@ -34,19 +34,35 @@ def test_numbers_as_ids_and_vectors_of_fixed_size(tmp_path: Path) -> None:
     assert read_item_vectors(written(tmp_path, item_id=[7], image=image), INDEX)[2].tolist() == [0, 1]
 
 
+def test_a_long_file_is_read_piece_by_piece(tmp_path: Path) -> None:
+    """Three pieces; a fault is named by its row in the whole file."""
+    ids = [str(row) for row in range(10_000)]
+    image = [None if row % 2 else [float(row), 1.0] for row in range(10_000)]
+    image[9999] = [0.0, -3.0]
+    vectors = read_item_vectors(written(tmp_path, item_id=ids, image=image), {"9999": 0, "9998": 1, "5": 2, "0": 3})
+    np.testing.assert_allclose(vectors, [[0, -1], np.array([9998, 1]) / np.hypot(9998, 1), [0, 0], [0, 1]], rtol=1e-6)
+    image[9000] = [1.0]
+    with pytest.raises(DataError, match="1 numbers in row 9001, 2 in the first"):
+        read_item_vectors(written(tmp_path, item_id=ids, image=image), {"0": 0})
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"item_id": ["a"]}, "needs item_id and one for each modality"),
         ({"id": ["a"], "image": [[1.0]]}, "needs item_id"),
-        ({"item_id": ["a", "a"], "image": [[1.0], [1.0]]}, "more than once"),
+        ({"item_id": ["a", "b", "a"], "image": [[1.0]] * 3}, "'a' occurs more than once, in rows 1 and 3"),
+        ({"item_id": ["x", "y"], "image": [[1.0]] * 2}, r"none of its 2 items .*\['x', 'y'\]"),
+        ({"item_id": [True], "image": [[1.0]]}, "item_id in row 1: True is not text"),
         (
-            {"item_id": ["a", "b"], "image": [[1.0], [1.0, 2.0]]},
-            r"'image' .*lengths \[1, 2\].* no list of equal length",
+            {"item_id": ["a", "b", "7"], "image": [[1.0], None, [1.0, 2.0]]},
+            "'image' .* no list of equal length: 2 numbers in row 3, 1 in the first",
         ),
+        ({"item_id": ["a"], "image": pa.array([None], pa.list_(pa.float32()))}, "'image' holds no list of numbers"),
         ({"item_id": ["a"], "image": [1.0]}, "'image' .* no list"),
         ({"item_id": ["a"], "image": [["red"]]}, "'image' holds something that is no number"),
-        ({"item_id": ["a"], "image": [[float("nan")]]}, "'image' holds numbers that are not finite"),
+        ({"item_id": ["z", "a"], "image": [[1], [None]]}, "'image' holds numbers that are not finite in row 2"),
+        ({"item_id": ["a"], "image": [[float("nan")]]}, "'image' holds numbers that are not finite in row 1"),
     ],
 )
 def test_faults_are_named(columns: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ from driftline.evaluation.protocols import (
     ScoreFunction,
     Stratum,
     baselines_of,
-    evaluate,
+    batches,
     rank_batch,
     rankings,
     summarise,
 )
 from driftline.evaluation.report import as_json, sheets
+from driftline.events.splits import Targets
 from driftline.models.collaborative import CollaborativeTables
 from driftline.sequences.batches import History
 from driftline.sequences.dataset import Dataset, load_dataset
@@ -51,8 +52,10 @@ def constant(scores: Sequence[float]) -> ScoreFunction:
     return lambda histories: np.tile(np.array(scores, dtype=np.float32), (len(histories), 1))
 
 
-def evaluated(dataset: Dataset, **models: ScoreFunction) -> ProtocolResult:
-    return evaluate(dataset, dataset.split.test, models, POPULARITY, seed=7)
+def evaluated(dataset: Dataset, targets: Targets | None = None, /, **models: ScoreFunction) -> ProtocolResult:
+    ranking = Ranking("leave-one-out", dataset.split.test if targets is None else targets)
+    ranked = [rank_batch(dataset, ranking, part, models) for part in batches(ranking.targets, len(POPULARITY))]
+    return summarise(dataset, ranking, ranked, POPULARITY, seed=7)
 
 
 def test_ranks_and_metrics_by_hand(dataset: Dataset) -> None:
@@ -98,22 +101,42 @@ def test_a_model_sees_items_and_times_of_the_history_only(dataset: Dataset) -> N
     ]
 
 
+def test_the_moment_of_a_target_is_told_in_a_table_of_its_own(dataset: Dataset) -> None:
+    """u1 to u4 ask for what comes at 2, 2, 3, 2."""
+    plain, told = rankings("leave-one-out", dataset, with_moment=True)
+    assert [table.name for table in rankings("leave-one-out", dataset)] == [plain.name] == ["leave-one-out"]
+    assert told.name == "leave-one-out, given the target's time gap"
+
+    asked: list[float | None] = []
+
+    def spy(histories: Sequence[History]) -> NDArray[np.float32]:
+        asked.extend(history.now_s for history in histories)
+        return np.zeros((len(histories), 5), dtype=np.float32)
+
+    for table in (plain, told):
+        rank_batch(dataset, table, slice(0, 4), {"spy": spy})
+    assert asked[:4] == [None] * 4
+    assert sorted(asked[4:]) == [2, 2, 2, 3]  # type: ignore[type-var]
+
+
 def test_where_items_repeat_nothing_is_masked(dataset: Dataset) -> None:
     repeats = replace(dataset, catalog=replace(dataset.catalog, repeat_consumption=True))
     rows = evaluated(repeats, alphabet=constant([5, 4, 3, 2, 1])).rows
     assert dict(zip(rows[Columns.USER], rows[Columns.RANK], strict=True)) == {"u1": 3, "u2": 5, "u3": 1, "u4": 2}
 
 
-def test_paired_difference_is_taken_target_by_target(dataset: Dataset) -> None:
-    result = evaluated(dataset, good=constant([5, 4, 3, 2, 1]), bad=constant([1, 2, 3, 4, 5]))
+def test_differences_are_taken_target_by_target(dataset: Dataset) -> None:
+    forwards, backwards = constant([5, 4, 3, 2, 1]), constant([1, 2, 3, 4, 5])
+    found = evaluated(dataset, driftline=forwards, bad=backwards, same=forwards).comparisons()
     # backwards: c is 3rd, e 1st, a 2nd, b 3rd
     good, bad = np.array([1, 1 / 3, 1, 1]), np.array([1 / 3, 1, 1 / 2, 1 / 3])
-    difference = result.paired("good", "bad", "MRR@10")
+    difference = found["bad"]["MRR@10"]
     assert difference.mean == pytest.approx((good - bad).mean())
     assert difference.low < difference.mean < difference.high
-    opposite = result.paired("bad", "good", "MRR@10")
+    assert found["same"]["HR@10"].low == found["same"]["HR@10"].high == 0
+    opposite = evaluated(dataset, driftline=backwards, other=forwards).comparisons()["other"]["MRR@10"]
     assert opposite.mean == pytest.approx(-difference.mean)
-    assert result.paired("good", "good", "HR@10").high == 0
+    assert evaluated(dataset, driftline=forwards).comparisons() == evaluated(dataset, bad=backwards).comparisons() == {}
 
 
 def test_breakdowns_count_every_target_once(dataset: Dataset) -> None:
@@ -153,7 +176,7 @@ def test_cold_users_have_their_newest_events_only(dataset: Dataset) -> None:
         seen.extend(history.items.tolist() for history in histories)
         return constant([5, 4, 3, 2, 1])(histories)
 
-    rows = evaluate(dataset, tables["cold-user, 0 events"], {"spy": spy}, POPULARITY, 7).rows
+    rows = evaluated(dataset, tables["cold-user, 0 events"], spy=spy).rows
     assert seen == [[], [], [], []]
     assert rows[Columns.RANK].tolist() == [3, 5, 1, 2]  # of a b c d e: nothing is known to be seen
 
@@ -167,13 +190,6 @@ def test_baselines_are_fitted_on_what_they_are_given() -> None:
     assert list(models) == ["popularity", "ease-recency", "markov"]
     assert models["popularity"]([History(np.array([0]))]).tolist() == [[2, 1, 1]]
     assert models["markov"]([History(np.array([0]))])[0].tolist() == pytest.approx([0, 1 / np.sqrt(2), 1 / np.sqrt(2)])
-
-
-def test_progress_is_told(dataset: Dataset) -> None:
-    told: list[tuple[int, int]] = []
-    models = {"zero": constant([0] * 5)}
-    evaluate(dataset, dataset.split.test, models, POPULARITY, 0, tell=lambda done, total: told.append((done, total)))
-    assert told == [(4, 4)]
 
 
 def test_report_as_tables_json_and_page(dataset: Dataset) -> None:
@@ -191,8 +207,7 @@ def test_report_as_tables_json_and_page(dataset: Dataset) -> None:
     assert [model["model"] for model in parsed["models"]] == ["driftline", "<bad>"]
     assert parsed["targets"] == 4
     assert parsed["models"][0]["metrics"]["NDCG@10"]["mean"] == pytest.approx(0.875)
-    paired = result.paired("driftline", "<bad>", "HR@10")
-    assert parsed["driftline minus"]["<bad>"]["HR@10"] == {"mean": paired.mean, "low": paired.low, "high": paired.high}
+    assert parsed["driftline minus"]["<bad>"]["HR@10"] == asdict(result.comparisons()["<bad>"]["HR@10"])
     page = html_report([result], ["A note."], {"seed": 7}, "bundle-1")
     assert page.count('<img alt="leave-one-out, ') == 4  # metrics, differences, popularity, age
     assert "&lt;bad&gt;" in page

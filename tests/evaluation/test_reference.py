@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from driftline.config import parse_config
-from driftline.evaluation.protocols import ScoreFunction, evaluate
+from driftline.evaluation.protocols import Ranking, ScoreFunction, batches, rank_batch, summarise
 from driftline.models.collaborative import CollaborativeTables
 from driftline.models.item_knn import item_knn
 from driftline.models.recency import binary_weights, weighted_rows
@@ -37,7 +37,9 @@ def test_untrained_models_score_what_the_reference_says(protocol: str) -> None:
         return lambda histories: tables.score(name, [history.items for history in histories])
 
     models = {"item-knn": knn} | {n: from_table(n) for n in ("popularity", "ease", "ease-recency", "markov")}
-    result = evaluate(dataset, dataset.split.test, models, tables.popularity_N, seed=0)
+    ranking = Ranking(protocol, dataset.split.test)
+    ranked = [rank_batch(dataset, ranking, part, models) for part in batches(ranking.targets, num_items)]
+    result = summarise(dataset, ranking, ranked, tables.popularity_N, seed=0)
 
     expected = dict(REFERENCE[protocol])
     assert result.targets == expected.pop("targets")

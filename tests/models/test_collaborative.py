@@ -161,6 +161,16 @@ def test_beyond_a_size_the_tables_are_sparse_and_item_knn_stands_in_the_place_of
         tables.score("ease", history)
 
 
+@pytest.mark.parametrize("dense_up_to", [3, 2])
+def test_co_occurrence_is_fitted_where_it_is_asked_for(dense_up_to: int) -> None:
+    tables = CollaborativeTables.fit(LOG, 3, dense_up_to, with_co_occurrence=False)
+    assert tables.names[-1] == "markov"
+    assert not any(name.startswith("co_occurrence") for name in tables.to_arrays())
+    assert CollaborativeTables.from_arrays(tables.to_arrays()).names == tables.names
+    with pytest.raises(ValueError, match="'co-occurrence'; valid: popularity"):
+        tables.score("co-occurrence", sequences([0]))
+
+
 def test_co_occurrence_counts_both_directions() -> None:
     """0-1 once at distance 1, 1-2 twice, 0-2 at distance 2 and at 1; rows are over the root of their sums."""
     pairs = np.array([[0, 1, 1.5], [1, 0, 2], [1.5, 2, 0]])
@@ -187,6 +197,8 @@ def test_a_trend_fades_and_knows_nothing_of_later() -> None:
     assert at(1.5 * FADE_S) == pytest.approx(np.log1p([e(-1.2), e(-0.2), 0]))  # as of the moment before, at 1.2
     assert at(0.5 * FADE_S) == pytest.approx(np.log1p([e(-0.4), 0, 0]))
     assert at(-1.0).tolist() == at(FADE_S, -1.0).tolist() == [0, 0, 0]
+    asked = History(np.array([0]), np.array([-1.0]), now_s=2 * FADE_S)
+    assert trend.score([asked])[0].tolist() == at(2 * FADE_S).tolist()
     assert Trend.fit([History(np.array([0]))], 2).score([log[0], History(EMPTY)]).tolist() == [[0, 0], [0, 0]]
 
 

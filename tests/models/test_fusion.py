@@ -134,6 +134,8 @@ def test_weights_by_hand() -> None:
 def test_features_by_hand() -> None:
     history = history_features(np.array([0, 20]), np.array([0.25, 1.0]))
     assert history.numpy() == pytest.approx(np.array([[0, 0.25], [math.log(21) / 6, 1]]))
+    with_gaps = history_features(np.zeros(5, np.int64), np.zeros(5), np.array([0, 1, 4, 7, 15]))
+    assert with_gaps[:, 2:].tolist() == [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     items = item_features(np.array([10, 0, 10], dtype=np.float32))
     assert items.distinct_VG.numpy() == pytest.approx(np.array([[0, 1], [math.log(11) / 6, 0]]))
     assert items.row_N.tolist() == [1, 0, 1]

@@ -96,6 +96,7 @@ def _trained(rank: int, folder: Path, zero_stage: int, precision: str) -> None:
         "tied_output": False,
         "event_types": True,
         "item_dropout": 0.1,
+        "target_gap": True,
     }
     model = recommender(**options, adversarial=0.0 if zero_stage == 3 else 0.1)
     config = TrainingConfig.model_validate(

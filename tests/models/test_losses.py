@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from driftline.models.losses import next_item_loss, seen_before
+from driftline.models.losses import next_item_log_p, next_item_loss, seen_before
 from driftline.sequences.batches import Batch, History, collate
 
 
@@ -64,6 +64,20 @@ def test_loss_by_hand_with_bias() -> None:
     assert float(loss) == pytest.approx(-(math.log(2 / 6) + math.log(3 / 5)) / 2)
     masked = next_item_loss(states, TABLE, bias, batch_of([0, 2]), mask_seen=True)
     assert float(masked) == pytest.approx(-(math.log(2 / 6) + math.log(3 / 4)) / 2)
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_in_chunks_the_catalogue_is_the_same(mask_seen: bool) -> None:
+    """Repeats, padding, and chunks of 7, 2 (the last one shorter) and 1 of 7 items."""
+    torch.manual_seed(0)
+    batch, states = batch_of([2, 0, 6, 2, 3], [0, 5]), torch.randn(2, 6, 4)
+    table, bias = torch.randn(7, 4), torch.randn(7)
+    parts = [next_item_log_p(states, table, bias, batch, mask_seen, at_once) for at_once in (10**6, 2 * 10, 1)]
+    for log_p in parts:
+        torch.testing.assert_close(log_p[batch.mask_BL], parts[0][batch.mask_BL])
+        assert -float(log_p[batch.mask_BL].mean()) == pytest.approx(
+            float(next_item_loss(states, table, bias, batch, mask_seen)), abs=1e-6
+        )
 
 
 def test_every_real_event_weighs_the_same() -> None:

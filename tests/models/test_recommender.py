@@ -64,6 +64,27 @@ def test_a_head_of_weight_zero_is_left_out() -> None:
     assert not [name for name, _ in model.named_parameters() if "head" in name]
 
 
+def test_what_attributes_say_of_a_user_is_learnt_from_their_events() -> None:
+    """Of two kinds of users one begins with item 0, the other with item 1; who tells nothing may be either."""
+    torch.manual_seed(0)
+    config = EncoderConfig(kind="gru", dim=DIM, layers=1, dropout=0.0, id_dropout=0.0)
+    items = ItemTable(torch.randn(ITEMS, 5), torch.ones(ITEMS, dtype=torch.bool), DIM, 0.0)
+    model = Recommender(items, UserEncoder(config, attribute_values=2), HeadsConfig(rating=0.0))
+    kinds = [np.array([1]), np.array([2]), None, None]
+    begun = collate([History(np.array([n % 2, 2]), attributes=kind) for n, kind in enumerate(kinds)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(100):
+        optimizer.zero_grad()
+        model(begun).total.backward()
+        optimizer.step()
+    with torch.no_grad():
+        table_ND, bias_N = model.items()
+        new = collate([History(np.empty(0, np.int64), attributes=kind) for kind in kinds])
+        p_BN = torch.softmax(model.last_interests(new, table_ND) @ table_ND.T + bias_N, dim=1)
+    assert (p_BN[0, 0] > 0.8, p_BN[1, 1] > 0.8) == (True, True)
+    assert p_BN[2, :2].tolist() == pytest.approx([0.5, 0.5], abs=0.15)
+
+
 @torch.no_grad()
 def test_the_training_loss_masks_seen_items_as_configured() -> None:
     model, given = recommender().eval(), batch([1, 2, 3, 4])

@@ -52,6 +52,33 @@ def test_event_types_are_read_where_configured() -> None:
     assert UserEncoder(EncoderConfig(kind="gru", dim=DIM)).event_type is None
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_attributes_are_added_to_the_state_of_the_user_nobody_has_seen_yet(kind: EncoderKind) -> None:
+    torch.manual_seed(1)
+    config = EncoderConfig(kind=kind, dim=DIM, layers=1, window_events=LENGTH)
+    made = UserEncoder(config, decoder() if kind == "llm" else None, attribute_values=3).eval()
+    assert made.attribute is not None
+    events, mask, gaps = inputs()
+    values = torch.tensor([[1, 3], [0, 0]])
+    plain = made(events, mask, gaps)
+    torch.testing.assert_close(made(events, mask, gaps, attributes_BA=values), plain)  # they start at zero
+    nn.init.normal_(made.attribute.weight[1:])
+    read = made(events, mask, gaps, attributes_BA=values)
+    assert not torch.isclose(read[0], plain[0]).all(dim=-1).any()
+    torch.testing.assert_close(read[1], plain[1])  # unknown values say nothing
+    made.start_D += made.attribute.weight[1] + made.attribute.weight[3]
+    torch.testing.assert_close(made(events, mask, gaps)[0], read[0])
+
+
+def test_without_attributes_there_is_nothing_to_learn_or_to_read() -> None:
+    torch.manual_seed(1)
+    made = UserEncoder(EncoderConfig(kind="gru", dim=DIM)).eval()
+    assert not [name for name, _ in made.named_parameters() if "attribute" in name]
+    events, mask, gaps = inputs()
+    assert torch.equal(made(events, mask, gaps, attributes_BA=torch.tensor([[1], [2]])), made(events, mask, gaps))
+
+
 def test_there_is_one_state_more_than_events(encoder: UserEncoder) -> None:
     assert encoder(*inputs()).shape == (2, LENGTH + 1, DIM)
 

@@ -21,10 +21,11 @@ def users_file(folder: Path, *lines: str | bytes) -> Path:
 
 
 def test_users_are_read_in_order(tmp_path: Path) -> None:
-    path = users_file(tmp_path, '{"user_id": "u1", "history": ["50", "181"]}', "", '{"user_id": "用户", "history": []}')
+    told = '{"user_id": "用户", "history": [], "times_s": [], "now_s": 7}'
+    path = users_file(tmp_path, '{"user_id": "u1", "history": ["50", "181"]}', "", told)
     assert read_users(path) == [
         UserHistory(user_id="u1", history=["50", "181"]),
-        UserHistory(user_id="用户", history=[]),
+        UserHistory(user_id="用户", history=[], times_s=[], now_s=7.0),
     ]
 
 

@@ -48,7 +48,7 @@ def contents_of(config: Config, drift: bool = True, repeats: bool = False, p_dri
     vectors = TextEncoder(tower, Tokenizer(config.text.base, config.text.max_tokens)).encode(texts)
     known_N = torch.tensor([True] * 9 + [False])
     ranker, drift_model = build_ranker(config, vectors, known_N), build_drift_model(config, vectors, known_N)
-    gate = FusionGate(config.fusion.components)
+    gate = FusionGate(config.fusion.components, config.encoder.target_gap)
     for module in (ranker, drift_model, gate):
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.3)

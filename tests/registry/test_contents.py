@@ -10,12 +10,17 @@ from safetensors.torch import load_file
 
 import driftline
 from driftline.drift.calibration import DriftCalibration
-from driftline.errors import BundleError
+from driftline.drift.report import DriftVerdict
+from driftline.errors import BundleError, DataError
 from driftline.models.adapters import adapter_state
 from driftline.models.build import build_ranker
+from driftline.ranking.requests import RankRequest
 from driftline.registry.bundle import write_bundle
 from driftline.registry.contents import Contents
+from driftline.registry.explanation import explain
+from driftline.registry.lookup import LookupRequest
 from driftline.registry.model import Model
+from driftline.sequences.user_attributes import UserAttributes
 from tests.registry.parts import config_of, contents_of, manifest_of
 
 HISTORY = ["i0", "i3", "i5", "i1", "i8"]
@@ -88,6 +93,38 @@ def test_a_bundle_without_a_drift_part(base: Path, tmp_path: Path) -> None:
     assert answer.policy.reason == "drift detection is off: the whole history is read"
     with pytest.raises(BundleError, match="drift.enabled=false"):
         loaded.drift(HISTORY)
+
+
+def test_a_bundle_that_reads_attributes_of_users(base: Path, tmp_path: Path) -> None:
+    contents = contents_of(config_of(base, tmp_path))
+    torch.manual_seed(0)
+    ranker = build_ranker(contents.config, contents.text_vectors_NT, contents.known_N, attribute_values=3)
+    for parameter in ranker.parameters():
+        torch.nn.init.normal_(parameter)
+    attributes = UserAttributes({"trade": ["nurse", "smith"], "town": ["Ulm"]})
+    reading = replace(contents, ranker=adapter_state(ranker), user_attributes=attributes)
+    reading.save(tmp_path)
+    made, loaded = Model(reading), Model(Contents.load(tmp_path))
+    smith = {"trade": "smith", "town": "Ulm"}
+    for history in ([], HISTORY):
+        assert loaded.score(history, attributes=smith).equals(made.score(history, attributes=smith))
+        assert not loaded.score(history, attributes=smith).equals(loaded.score(history))
+        assert loaded.score(history, attributes={"trade": "king"}).equals(loaded.score(history))
+    plain = RankRequest(HISTORY, drift=DriftVerdict(0.0, None, alarm=False))
+    told = replace(plain, attributes=smith)
+    first, unlike, again = loaded.recommend_batch([told, plain, told])
+    scores = [item.score for item in first.items]
+    assert [item.score for item in again.items] == pytest.approx(scores, rel=1e-5)
+    assert [item.score for item in unlike.items] != pytest.approx(scores, rel=1e-3)
+    (explained,) = explain(loaded, told, [first.items[0].item_id], first.policy)
+    assert explained.score == pytest.approx(first.items[0].score, abs=1e-4)
+    taste = LookupRequest(item_id="i1", history=(), attributes=smith)
+    (known,), (unknown,) = (loaded.lookup.find([asked]) for asked in (taste, replace(taste, attributes={})))
+    assert [found.taste for found in known] != [found.taste for found in unknown]
+    with pytest.raises(DataError, match=r"\['job'\] are not read; valid: trade, town"):
+        loaded.recommend(HISTORY, attributes={"job": "smith"})
+    with pytest.raises(DataError, match="are not read; valid: none"):
+        Model(contents).recommend(HISTORY, attributes=smith)
 
 
 def test_a_bundle_with_vectors_of_other_modalities(base: Path, tmp_path: Path) -> None:

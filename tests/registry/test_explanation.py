@@ -29,7 +29,7 @@ def drifted(p_drift: float) -> DriftVerdict:
 REQUESTS = {
     "cold-start": RankRequest(["i3", "i4"], drift=drifted(0.0)),
     "steady": RankRequest(MIXED, drift=drifted(0.1), times_s=[40.0 * n for n in range(len(MIXED))]),
-    "drifting": RankRequest(MIXED, drift=drifted(0.7)),
+    "drifting": RankRequest(MIXED, drift=drifted(0.7), times_s=[40.0 * n for n in range(len(MIXED))], now_s=900.0),
     "reset": RankRequest(MIXED, drift=drifted(0.99)),
 }
 

@@ -1,21 +1,24 @@
 """What a loaded bundle answers, on ten items."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import driftline
 from driftline.drift.report import DriftVerdict
 from driftline.errors import UnknownIdError
 from driftline.ranking.requests import RankRequest, Recommendation
+from driftline.registry.bundle import write_bundle
 from driftline.registry.model import Model
 from driftline.registry.served import score_functions
 from driftline.sequences.batches import History
-from tests.registry.parts import ITEMS, config_of, contents_of
+from tests.registry.parts import ITEMS, config_of, contents_of, manifest_of
 
 HISTORY = ["i0", "i3", "i5", "i1", "i8"]
+TARGET_GAP = {"kind": "gru", "dim": 8, "layers": 1, "window_events": 6, "target_gap": True}
 NEW = {"n1": "Crooked Prairie (1955).", "n2": "Distant Nebula (1999)."}
 
 
@@ -253,5 +256,24 @@ def test_the_times_of_a_history_are_read_wherever_it_is_read(model: Model) -> No
     pd.testing.assert_series_equal(model.score(HISTORY, [np.nan] * 5), bare)  # unknown ones are like none
     with_unknown = model.score([*HISTORY[:2], "nobody's", *HISTORY[2:]], [*times_s[:2], 7.0, *times_s[2:]])
     pd.testing.assert_series_equal(with_unknown, timed)
+    assert model.recommend(HISTORY, times_s=times_s, now_s=90_001.0) == model.recommend(HISTORY, times_s=times_s)
     with pytest.raises(ValueError, match="times_s has 2 entries for 5 events"):
         RankRequest(HISTORY, times_s=[1.0, 2.0])
+
+
+def test_where_it_was_trained_to_a_bundle_reads_the_moment_of_the_request(base: Path, tmp_path: Path) -> None:
+    made = Model(contents_of(config_of(base, tmp_path, encoder=TARGET_GAP)))
+    folder = write_bundle(tmp_path / "b1", made.contents.save, lambda: manifest_of("b1"))
+    loaded, times_s = driftline.load(folder), [0.0, 1.0, 500.0, 501.0, 90_000.0]
+
+    def scored(now_s: float | None, times_s: list[float] | None = times_s) -> dict[str, float]:
+        return scores(loaded.recommend(HISTORY, times_s=times_s, now_s=now_s))
+
+    assert scored(90_000.0) == scores(made.recommend(HISTORY, times_s=times_s, now_s=90_000.0))
+    assert scored(None) != scored(90_000.0) != scored(90_001.0) == scored(90_002.0)  # 1 and 2 s are one bucket
+    assert scored(90_000.0, None) == scored(None, None)  # no last event's time: no gap
+    told = History(np.array([0, 3, 5, 1, 8]), np.array(times_s), now_s=90_000.0)
+    evaluated = score_functions(loaded)["driftline"]([told, replace(told, now_s=None)])
+    for row, now_s in enumerate((90_000.0, None)):
+        listed = scored(now_s)
+        assert evaluated[row, [ITEMS.index(item) for item in listed]] == pytest.approx(list(listed.values()), abs=1e-5)

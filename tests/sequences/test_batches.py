@@ -1,12 +1,14 @@
 """Padding, windows, and training crops that every rank draws equally often."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.sequences.batches import Batch, CropSampler, History, collate, window
+from driftline.sequences.batches import Batch, CropSampler, History, collate, target_gaps, window
 
 
 def numbered(*lengths: int, times: bool = True) -> list[History]:
@@ -43,6 +45,18 @@ def test_collate_without_times_or_values_holds_neither() -> None:
     assert batch.gaps_BL is None
     assert batch.values_BL is None
     assert collate(numbered(3), with_times=False).gaps_BL is None
+
+
+def test_attributes_are_of_the_user_whatever_is_left_of_the_history() -> None:
+    known = History(np.arange(6), np.arange(6.0), attributes=np.array([3, 0]))
+    batch = collate([known.slice(1, 2), History(np.array([9, 9])), known.shuffled(np.random.default_rng(0))])
+    assert batch.attributes_BA is not None
+    assert batch.attributes_BA.tolist() == [[3, 0], [0, 0], [3, 0]]
+    assert collate([History(np.array([1]))]).attributes_BA is None
+    kept, dropped = (next(CropSampler([known], 6, 1, 0, drop_times=share).epoch(0)) for share in (0.0, 1.0))
+    assert kept.attributes_BA is not None
+    assert kept.attributes_BA.tolist() == [[3, 0]]
+    assert dropped.attributes_BA is None  # as of a bare list
 
 
 def test_types_are_padded_cropped_dropped_with_the_times_and_shuffled_with_the_items() -> None:
@@ -166,3 +180,12 @@ def test_a_batch_moves_with_all_its_parts() -> None:
     assert moved.items_BL.device == torch.device("cpu")
     assert moved.gaps_BL is not None
     assert rows(moved) == [[0, 1, 2], [3, 4]]
+
+
+def test_the_gap_to_the_moment_that_is_asked_about() -> None:
+    """Last event at 100: asked at 104 is bucket 3 (log2(5) / 2 = 1.16), before it none; else unknown."""
+    timed = History(np.array([1, 2]), np.array([0.0, 100.0]), now_s=104.0)
+    others = [replace(timed, now_s=90.0), replace(timed, now_s=None), replace(timed, times_s=None), timed.slice(2, 2)]
+    assert target_gaps([timed, window(timed, 1), *others]).tolist() == [3, 3, 1, 0, 0, 0]
+    assert timed.slice(0, 1).now_s is None
+    assert target_gaps([]).tolist() == []

@@ -86,6 +86,17 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     assert load_dataset(config_of(tmp_path, [*ROWS[:-1], "u1\td\t5\t16"])).fingerprint != original
 
 
+def test_the_fingerprint_follows_event_types_where_they_are_read(tmp_path: Path) -> None:
+    def fingerprint(last: str, reads_types: bool) -> str:
+        log = tmp_path / "log.csv"
+        log.write_text(f"user_id,item_id,timestamp,type\nu,a,1,view\nu,b,2,view\nu,c,3,{last}\n", encoding="utf-8")
+        raw = {"data": {"interactions": str(log)}, "storage": str(tmp_path)}
+        return load_dataset(parse_config(raw | {"encoder": {"event_types": reads_types}})).fingerprint
+
+    assert fingerprint("view", False) == fingerprint("click", False) != fingerprint("view", True)
+    assert fingerprint("view", True) != fingerprint("click", True)
+
+
 def test_item_vectors_belong_to_the_data(tmp_path: Path) -> None:
     def loaded(length: float) -> Dataset:
         path = tmp_path / "vectors.parquet"

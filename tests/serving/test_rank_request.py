@@ -31,6 +31,13 @@ def catalogue() -> TenantCatalogue:
     return made
 
 
+def test_the_moment_of_a_question_reaches_the_model(model: Model, catalogue: TenantCatalogue) -> None:
+    asked = RankQuestion("acme", 1, ["i7"], times_s=[3.0], now_s=5.0)
+    assert rank_request(asked, model, catalogue).request.now_s == 5.0
+    searched = LookupQuestion("acme", 1, text="a ranch", history=["i7"], times_s=[3.0], now_s=5.0)
+    assert lookup_request(searched, model, catalogue).now_s == 5.0
+
+
 def recommended(model: Model, catalogue: TenantCatalogue, **question: object) -> list[str]:
     asked = RankQuestion("acme", 1, ["i7", "i8"], k=20, **question)  # type: ignore[arg-type]
     return sorted(i.item_id for i in model.recommend_batch([rank_request(asked, model, catalogue).request])[0].items)

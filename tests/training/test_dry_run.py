@@ -49,6 +49,18 @@ def test_parameters_and_targets_of_the_text_stage(plan: DryRun) -> None:
     assert text.parameters > text.trainable
 
 
+def test_attributes_of_items_and_of_users_are_counted(plan: DryRun, tiny_folder: Path, tmp_path: Path) -> None:
+    users = tmp_path / "trades.csv"
+    users.write_text("user_id,trade\n" + "".join(f"u{n},{('smith', 'nurse')[n % 2]}\n" for n in range(150)))
+    read = ["heads.text=1", "drift.enabled=false", f"data.users={users}", "data.user_attributes=[trade]"]
+    ranker, plain = dry_run(tiny_config(tiny_folder, read)).stages[1], plan.stages[2]
+    features = 64 + 6 + 16  # of the text head: text vector, genres, centres of years
+    added = (features + 1) * (16 + 1) + (2 + 1) * 16  # and two trades, and an unknown one
+    assert ranker.trainable - plain.trainable == added
+    held = [plan.chosen.weights + plan.chosen.tables for plan in (ranker, plain)]
+    assert held[0] - held[1] == 4 * (added + ITEMS * features)
+
+
 def test_steps_of_a_stage(plan: DryRun) -> None:
     domain, ranker = plan.stages[0], plan.stages[2]
     assert (domain.steps_per_epoch, domain.epochs) == (ITEMS * 9 // 10 // (16 * 2), 2)

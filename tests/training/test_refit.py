@@ -12,11 +12,16 @@ from driftline.training.checkpoints import Progress, Snapshot
 from driftline.training.stage import Worker
 from driftline.training.stages import Stages, ranking_targets
 from driftline.training.validation import validate_ranking
-from tests.tiny import tiny_config
+from tests.tiny import USERS, tiny_config
 
 
-def test_after_the_refit_ranker_and_tables_know_the_validation_events(one_rank: None, tiny_folder: Path) -> None:
-    options = ["training.epochs=2", "training.refit_epochs=3", "training.average=0.5", "protocol=temporal-successive"]
+def test_after_the_refit_ranker_and_tables_know_the_validation_events(
+    one_rank: None, tiny_folder: Path, tmp_path: Path
+) -> None:
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,trade\n" + "".join(f"u{n},{('smith', 'nurse', 'king')[n % 3]}\n" for n in range(USERS)))
+    options = [f"data.users={users}", "data.user_attributes=[trade]"]
+    options += ["training.epochs=2", "training.refit_epochs=3", "training.average=0.5", "protocol=temporal-successive"]
     config = tiny_config(tiny_folder, [*options, "training.validate_every_epochs=1"])
     dataset = load_dataset(config)
     newest = dataset.before_test
@@ -37,11 +42,14 @@ def test_after_the_refit_ranker_and_tables_know_the_validation_events(one_rank: 
     targets = ranking_targets(dataset, dataset.split.validation)
 
     def likelihood(stage: str) -> float:
-        model = build_ranker(config, vectors, torch.from_numpy(counts_N > 0))
+        model = build_ranker(config, vectors, torch.from_numpy(counts_N > 0), attribute_values=3)
         load_adapter_state(model, snapshot.done[stage])
         return validate_ranking(model.eval(), targets, 0, 1, torch.device("cpu"), mask_seen=True)["log-likelihood"]
 
     assert likelihood("refit") > likelihood("ranker")
+    of_trades = snapshot.done["refit"]["encoder.attribute.weight"]
+    assert not of_trades[0].any()  # what is unknown says nothing, whatever the optimiser and the averages did
+    assert of_trades[1:].norm(dim=1).min() > 1e-3
 
 
 def test_where_validation_is_no_training_there_is_no_refit(one_rank: None, tiny_folder: Path) -> None:

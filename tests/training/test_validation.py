@@ -20,5 +20,6 @@ def test_every_rank_makes_equally_many_passes_and_every_batch_counts_once() -> N
 
 
 def test_slices_cover_all_targets_and_keep_every_rank_busy() -> None:
-    assert slices(5, 2) == [slice(0, 3), slice(3, 6)]
-    assert slices(300, 2) == [slice(0, 128), slice(128, 256), slice(256, 384)]
+    assert slices(5, 2, num_items=9) == [slice(0, 3), slice(3, 6)]
+    assert slices(300, 2, num_items=9) == [slice(0, 128), slice(128, 256), slice(256, 384)]
+    assert slices(9, 2, num_items=10**6) == [slice(0, 4), slice(4, 8), slice(8, 12)]  # 4 million scores at once

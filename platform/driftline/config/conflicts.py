@@ -1,8 +1,10 @@
 """What two settings cannot be together: each sentence names the keys, the values and the way out."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from driftline.config.model import PROTECTED
 from driftline.config.run import Config
 
 
@@ -26,6 +28,7 @@ def missing_paths(config: Config) -> list[str]:
         "data.graph": config.data.graph,
         "data.links": config.data.links,
         "data.item_vectors": config.data.item_vectors,
+        "data.users": config.data.users,
     }
     folders = {"data.interactions"} if config.data.ingest == "ray-data" else set()
     found = {key: path and (path.is_file() or (key in folders and path.is_dir())) for key, path in named.items()}
@@ -53,12 +56,27 @@ def _data(config: Config) -> Iterator[str]:
             f"data.ingest=ray-data splits by user and so needs protocol=leave-one-out (it is {config.protocol}); "
             "or choose data.ingest=memory"
         )
+    yield from _user_attributes(config)
     source = config.data.interactions
     if config.data.ingest == "ray-data" and source and source.suffix.lower() in (".jsonl", ".ndjson"):
         yield (
             f"data.ingest=ray-data cannot read data.interactions={source} piece by piece: give Parquet, CSV or .inter, "
             "or choose data.ingest=memory"
         )
+
+
+def _user_attributes(config: Config) -> Iterator[str]:
+    names = config.data.user_attributes
+    protected = [name for name in names if set(re.split("[^a-z]+", name.lower())) & PROTECTED]
+    if protected and not config.data.allow_protected_attributes:
+        yield (
+            f"data.user_attributes={list(names)}: {', '.join(protected)} is protected; leave it out, or set "
+            "data.allow_protected_attributes=true where you may use it"
+        )
+    if names and config.data.sample is None and config.data.users is None:
+        yield f"data.user_attributes={list(names)} needs data.users, a table with these columns"
+    if names and config.data.ingest == "ray-data":
+        yield f"data.user_attributes={list(names)} needs data.ingest=memory: ingested histories do not hold them"
 
 
 def _deepspeed(config: Config) -> Iterator[str]:
@@ -140,6 +158,8 @@ def _encoders(config: Config) -> Iterator[str]:
         yield "drift.encoder.tied_output=false: the drift statistic reads one item table; set it to true"
     if config.drift.encoder.event_types:
         yield "drift.encoder.event_types=true: the drift statistic reads items alone; set it to false"
+    if config.drift.encoder.target_gap:
+        yield "drift.encoder.target_gap=true: the drift statistic reads items alone; set it to false"
     if config.encoder.event_types and config.data.ingest == "ray-data":
         yield "encoder.event_types=true needs data.ingest=memory: ingested histories do not hold the types"
     for key, encoder in (("encoder", config.encoder), ("drift.encoder", config.drift.encoder)):

@@ -20,6 +20,12 @@ Component = Literal[
     "attention",
     "content",
 ]
+PROTECTED = {
+    *("age", "birth", "birthday", "birthdate", "birthyear", "gender", "sex", "race", "ethnicity", "colour", "color"),
+    *("nationality", "language", "religion", "belief", "opinion", "property", "disability", "orientation", "marital"),
+}
+"""Words that name grounds on which nobody may be discriminated against (Charter of Fundamental Rights of the European
+Union, article 21)."""
 AdapterKind = Literal["lora", "dora", "rslora", "qlora", "adalora", "ia3", "prefix", "full"]
 
 
@@ -37,6 +43,12 @@ class DataConfig(Section):
     item_vectors: Path | None = None
     """Precomputed vectors of items (.parquet): ``item_id`` and a column of lists of numbers for each modality (image,
     audio …). The ranker reads them beside the text vectors."""
+    users: Path | None = None
+    """User table (.user, .csv, .jsonl or .parquet) with ``user_id`` and the columns of ``user_attributes``."""
+    user_attributes: tuple[str, ...] = ()
+    """Columns of the user table that the ranking encoder reads as categories, beside what a user did: [occupation]."""
+    allow_protected_attributes: bool = False
+    """Whether ``user_attributes`` may name protected ones (age, gender …): lists then depend on them."""
     columns: dict[str, str | None] = Field(default_factory=dict)
     """Input column -> Driftline column (``columns.Events``); null ignores the input column."""
     repeat_consumption: bool = False
@@ -139,6 +151,8 @@ class EncoderConfig(Section):
     """Items up to which the training softmax is over all; beyond, over the items of all workers' batches and
     ``sampled_items`` others, logQ-corrected."""
     sampled_items: int = Field(8_192, ge=1)
+    target_gap: bool = False
+    """Read how long after the history's last event the next one is asked for, where that is known; so does the gate."""
     item_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of a training history's events whose item the encoder does not see; they stay targets."""
     adversarial: float = Field(0.0, ge=0)

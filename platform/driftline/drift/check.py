@@ -81,7 +81,7 @@ def check_drift(
     taste
         What far means.
     calibration
-        Says what alarms.
+        Says what alarms: that of the track's order.
     splices
         Streams per choice of B: one half drifted, the other half not.
     progress
@@ -147,9 +147,9 @@ def classification(figures: Mapping[str, DriftFigures]) -> str:
     return "\n".join(blocks)
 
 
-def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int) -> Table:
+def table(figures: Mapping[str, DriftFigures], arl_events: int, users: int, track: Track = "X") -> Table:
     """One column per choice of B."""
-    sheet = Table(title=f"Drift on track X, {users} held-out users, alarms calibrated to ARL {arl_events}")
+    sheet = Table(title=f"Drift on track {track}, {users} held-out users, alarms calibrated to ARL {arl_events}")
     sheet.add_column("")
     for name in figures:
         sheet.add_column(name, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
 """One evaluator for every model: rank each target among its candidates, keep one row per target.
 
 A model is a function from histories to scores over the catalogue, so trained models and baselines are measured by the
-same code. The moment of a target is never given to a model.
+same code. The moment of a target is given to models in tables of their own only.
 
 Shape legend: T targets, B targets of a batch, N items, K = 10.
 """
@@ -57,11 +57,14 @@ class Ranking:
     ----------
     candidate_N
         The items that are candidates if they are not in the history; None = all.
+    with_moment
+        The models are told when each target happened.
     """
 
     name: str
     targets: Targets
     candidate_N: NDArray[np.bool_] | None = None
+    with_moment: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,37 +123,34 @@ class ProtocolResult:
         """T."""
         return len(self.rows) // max(1, len(self.models))
 
-    def paired(self, model: str, baseline: str, metric: str) -> Interval:
-        """Difference of two models target by target, with its user-level interval."""
-        return self._differences([(model, baseline, metric)])[0]
-
     def comparisons(self) -> dict[str, dict[str, Interval]]:
         """By baseline and metric: :data:`MEASURED` minus the baseline. Empty where there is no such model."""
-        names = [model.model for model in self.models]
-        if MEASURED not in names:
-            return {}
-        asked = [(MEASURED, other, metric) for other in names if other != MEASURED for metric in METRICS]
-        found = dict(zip(asked, self._differences(asked), strict=True))
-        return {name: {m: found[MEASURED, name, m] for m in METRICS} for name in names if name != MEASURED}
-
-    def _differences(self, asked: Sequence[tuple[str, str, str]]) -> list[Interval]:
         by_model = {str(name): rows for name, rows in self.rows.groupby(Columns.MODEL, sort=False)}
         ranks = {name: rows[Columns.RANK].to_numpy() for name, rows in by_model.items()}
-        if not asked:
-            return []
-        columns = [METRICS[metric](ranks[model]) - METRICS[metric](ranks[other]) for model, other, metric in asked]
-        return user_bootstraps(np.column_stack(columns), by_model[asked[0][0]][Columns.USER].to_numpy())
+        others = [name for name in ranks if name != MEASURED]
+        if MEASURED not in ranks or not others:
+            return {}
+        columns = [METRICS[m](ranks[MEASURED]) - METRICS[m](ranks[other]) for other in others for m in METRICS]
+        found = iter(user_bootstraps(np.column_stack(columns), by_model[MEASURED][Columns.USER].to_numpy()))
+        return {other: {m: next(found) for m in METRICS} for other in others}
 
 
-def rankings(protocol: RankingProtocol, dataset: Dataset) -> list[Ranking]:
-    """The tables of a protocol over a data set that was split for it (:data:`TRAINED_UNDER`)."""
+def rankings(protocol: RankingProtocol, dataset: Dataset, with_moment: bool = False) -> list[Ranking]:
+    """The tables of a protocol over a data set that was split for it (:data:`TRAINED_UNDER`).
+
+    Parameters
+    ----------
+    with_moment
+        One more, where models are told the moment of every target: for those that can read it.
+    """
     test = dataset.split.test
     if protocol == "cold-user":
         return [Ranking(f"cold-user, {events} events", test.truncated(events)) for events in COLD_USER_EVENTS]
     if protocol == "cold-item":
         cold_N = np.array([is_cold_item(item) for item in dataset.catalog.ids], dtype=bool)
         return [Ranking("cold-item, cold items", test, cold_N), Ranking("cold-item, all items", test)]
-    return [Ranking(protocol, test)]
+    told = [Ranking(f"{protocol}, given the target's time gap", test, with_moment=True)]
+    return [Ranking(protocol, test), *(told if with_moment else ())]
 
 
 def baselines_of(tables: CollaborativeTables) -> dict[str, ScoreFunction]:
@@ -172,7 +172,7 @@ def rank_batch(dataset: Dataset, ranking: Ranking, batch: slice, models: Mapping
     """Rank some targets with every model."""
     targets, num_items = ranking.targets, len(dataset.catalog)
     numbers = range(*batch.indices(len(targets)))
-    histories = [dataset.target_history(targets, number) for number in numbers]
+    histories = [dataset.target_history(targets, number, ranking.with_moment) for number in numbers]
     answer_B = dataset.indices(targets.item_ids[batch])
     excluded_BN = excluded_items(histories, num_items, not dataset.catalog.repeat_consumption)
     if ranking.candidate_N is not None:
@@ -184,30 +184,6 @@ def rank_batch(dataset: Dataset, ranking: Ranking, batch: slice, models: Mapping
         masked_BN = np.where(excluded_BN, -np.inf, scores_BN)
         ranked.top[name] = np.argsort(-masked_BN, axis=1, kind="stable")[:, : min(TOP_K, num_items)]
     return ranked
-
-
-def evaluate(
-    dataset: Dataset,
-    targets: Targets,
-    models: Mapping[str, ScoreFunction],
-    popularity_N: NDArray[np.float32],
-    seed: int,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-) -> ProtocolResult:
-    """Rank every target with every model, in this process.
-
-    Parameters
-    ----------
-    popularity_N
-        Training counts, for novelty and the popularity deciles.
-    tell
-        Called with (targets done, targets in all).
-    """
-    ranking, ranked = Ranking(dataset.split.name, targets), []
-    for batch in batches(targets, len(popularity_N)):
-        ranked.append(rank_batch(dataset, ranking, batch, models))
-        tell(min(batch.stop, len(targets)), len(targets))
-    return summarise(dataset, ranking, ranked, popularity_N, seed)
 
 
 def summarise(

@@ -14,7 +14,8 @@ from driftline.evaluation.ratings import ERRORS, RatingResult
 
 FOOTNOTE = (
     "Order: (timestamp, position in the file), stable. Candidates: the whole catalogue minus the history; ties get the "
-    "middle of their ranks. The target's moment is not given to any model. Intervals: 95 %, bootstrap over users."
+    "middle of their ranks. No model is given the target's moment, unless the title says so. Intervals: 95 %, "
+    "bootstrap over users."
 )
 RATING_FOOTNOTE = (
     "Order: (timestamp, position in the file), stable; each user's last tenth tests, the tenth before validates. No "

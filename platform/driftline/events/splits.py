@@ -76,6 +76,11 @@ class Targets:
         """[T] explicit value of each target; NaN where there is none."""
         return self.log[Events.VALUE].to_numpy(dtype=np.float64)[self.rows]
 
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64]:
+        """[T] seconds since the epoch of each target."""
+        return self._times[self.rows]
+
     @property
     def history_lengths(self) -> Rows:
         """[T] number of events before each target."""

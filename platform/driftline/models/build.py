@@ -91,14 +91,16 @@ def build_ranker(
     known_N: Tensor,
     item_vectors_NV: Tensor | None = None,
     texts: Sequence[str] | None = None,
+    attribute_values: int = 0,
 ) -> Recommender:
     """The ranking model with fresh weights; vectors of other modalities stand beside those of the texts.
 
-    Its text head, where it has one, also reads attributes from ``texts``.
+    Its text head, where it has one, also reads attributes from ``texts``; its encoder so many values of users'
+    attributes.
     """
     vectors = text_vectors_NT if item_vectors_NV is None else torch.cat([text_vectors_NT, item_vectors_NV], dim=1)
     attributes_NA = None if texts is None or not config.heads.text else torch.from_numpy(Attributes.of(texts)(texts))
-    return _recommender(config, config.encoder, config.heads, vectors, known_N, attributes_NA)
+    return _recommender(config, config.encoder, config.heads, vectors, known_N, attributes_NA, attribute_values)
 
 
 def build_drift_model(config: Config, text_vectors_NT: Tensor, known_N: Tensor) -> Recommender:
@@ -114,10 +116,12 @@ def _recommender(
     text_vectors_NT: Tensor,
     known_N: Tensor,
     attributes_NA: Tensor | None = None,
+    attribute_values: int = 0,
 ) -> Recommender:
     decoder = _decoder(config, encoder) if encoder.kind == "llm" else None
     items = ItemTable(text_vectors_NT, known_N, encoder.dim, encoder.id_dropout)
-    return Recommender(items, UserEncoder(encoder, decoder), heads, encoder.mask_seen, attributes_NA)
+    user = UserEncoder(encoder, decoder, attribute_values)
+    return Recommender(items, user, heads, encoder.mask_seen, attributes_NA)
 
 
 def _decoder(config: Config, encoder: EncoderConfig) -> torch.nn.Module:

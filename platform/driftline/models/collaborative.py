@@ -101,9 +101,9 @@ class CollaborativeTables:
         Training counts.
     item_item_NN
         EASE as a dense array, or item-kNN as sparse rows.
-    markov_NN, co_occurrence_NN
-        Of the same form; no co-occurrence in bundles of before.
-    trend, user_knn, content
+    markov_NN
+        Of the same form; every evaluation shows it.
+    co_occurrence_NN, trend, user_knn, content
         Fitted where the fused score asks for them.
     """
 
@@ -117,7 +117,11 @@ class CollaborativeTables:
 
     @classmethod
     def fit(
-        cls, sequences: Sequence[Items], num_items: int, dense_up_to: int = RankingConfig().dense_tables_up_to
+        cls,
+        sequences: Sequence[Items],
+        num_items: int,
+        dense_up_to: int = RankingConfig().dense_tables_up_to,
+        with_co_occurrence: bool = True,
     ) -> "CollaborativeTables":
         """Fit all but ``trend``, ``user_knn`` and ``content`` on the training sequences (item indices, oldest first).
 
@@ -125,12 +129,15 @@ class CollaborativeTables:
         ----------
         dense_up_to
             Items up to which the tables are dense and the item-item model is EASE.
+        with_co_occurrence
+            Whether anything asks for that table, which no baseline needs.
         """
         counts_N, chain_csr = popularity(sequences, num_items), markov(sequences, num_items)
-        pairs_csr = co_occurrence(sequences, num_items)
-        if num_items <= dense_up_to:
-            return cls(counts_N, ease(sequences, num_items), chain_csr.toarray(), pairs_csr.toarray())
-        return cls(counts_N, item_knn(sequences, num_items), chain_csr, pairs_csr)
+        pairs_csr = co_occurrence(sequences, num_items) if with_co_occurrence else None
+        if num_items > dense_up_to:
+            return cls(counts_N, item_knn(sequences, num_items), chain_csr, pairs_csr)
+        pairs_NN = None if pairs_csr is None else pairs_csr.toarray()
+        return cls(counts_N, ease(sequences, num_items), chain_csr.toarray(), pairs_NN)
 
     @property
     def num_items(self) -> int:

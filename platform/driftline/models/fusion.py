@@ -12,7 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from driftline.sequences.gaps import GAP_BUCKETS
+
 HISTORY_FEATURES = ("log_length", "p_drift")
+GAP_FEATURES = {"same moment": (1, 1), "same minute": (2, 4), "same hour": (5, 7), "later": (8, GAP_BUCKETS - 1)}
+"""First and last bucket (:mod:`driftline.sequences.gaps`) of the time since the last event; none of them = unknown."""
 ITEM_FEATURES = ("log_popularity", "new")
 BATCH_TARGETS = 128
 START = -1.5
@@ -38,9 +42,14 @@ def standardise(scores_CBN: Tensor, candidate_BN: Tensor) -> Tensor:
     return z_CBN.mul_(is_spread_CB1 / deviation_CB1.clamp(min=1e-9))
 
 
-def history_features(lengths_B: NDArray[np.int64], p_drift_B: NDArray[np.float64]) -> Tensor:
-    """``features_BF``: log of the history's length (about 0..1) and P(drift)."""
-    return torch.from_numpy(np.stack([np.log1p(lengths_B) / 6.0, p_drift_B], axis=1).astype(np.float32))
+def history_features(
+    lengths_B: NDArray[np.int64], p_drift_B: NDArray[np.float64], gaps_B: NDArray[np.int64] | None = None
+) -> Tensor:
+    """``features_BF``: log of the history's length (about 0..1) and P(drift); given gaps, also ``GAP_FEATURES``."""
+    features = [np.log1p(lengths_B) / 6.0, p_drift_B]
+    if gaps_B is not None:
+        features += [((gaps_B >= first) & (gaps_B <= last)).astype(float) for first, last in GAP_FEATURES.values()]
+    return torch.from_numpy(np.stack(features, axis=1).astype(np.float32))
 
 
 class ItemFeatures(NamedTuple):
@@ -70,13 +79,21 @@ class FusionGate(nn.Module):
 
     ``score_n = sum_c softplus(a_c + U_c . history + V_c . item_n) z_cn``, then a softmax over the candidates. Linear on
     purpose: it is fitted on a few hundred validation targets.
+
+    Parameters
+    ----------
+    components
+        Whose scores it weighs.
+    target_gap
+        The time since the last event (:data:`GAP_FEATURES`) has a say.
     """
 
-    def __init__(self, components: tuple[str, ...]) -> None:
+    def __init__(self, components: tuple[str, ...], target_gap: bool = False) -> None:
         super().__init__()
-        self.components = components
+        self.components, self.target_gap = components, target_gap
+        num_features = len(HISTORY_FEATURES) + (len(GAP_FEATURES) if target_gap else 0)
         self.base_C = nn.Parameter(torch.full((len(components),), START))
-        self.history_FC = nn.Parameter(torch.zeros(len(HISTORY_FEATURES), len(components)))
+        self.history_FC = nn.Parameter(torch.zeros(num_features, len(components)))
         self.item_GC = nn.Parameter(torch.zeros(len(ITEM_FEATURES), len(components)))
 
     def forward(

@@ -93,4 +93,5 @@ def splice(batch: Batch) -> tuple[Batch, Tensor]:
     gaps_BL = None if batch.gaps_BL is None else joined(batch.gaps_BL)
     values_BL = None if batch.values_BL is None else joined(batch.values_BL)
     types_BL = None if batch.types_BL is None else joined(batch.types_BL)
-    return Batch(joined(batch.items_BL), mask_BL, gaps_BL, values_BL, types_BL=types_BL), after_BL & mask_BL
+    items_BL, own_BA = joined(batch.items_BL), batch.attributes_BA  # of the user it begins with
+    return Batch(items_BL, mask_BL, gaps_BL, values_BL, types_BL=types_BL, attributes_BA=own_BA), after_BL & mask_BL

@@ -3,11 +3,17 @@
 Shape legend: B sequences, L events, S = L + 1 states, D width, N items.
 """
 
+from dataclasses import replace
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from driftline.sequences.batches import Batch
+
+SCORES_AT_ONCE: Final = 2**22
+"""Scores that are in memory where no gradient is wanted: 16 MB."""
 
 
 def next_item_loss(
@@ -42,6 +48,36 @@ def next_item_loss(
         logits_BLN = logits_BLN.masked_fill(seen_before(batch, table_ND.shape[0]), -torch.inf)
     log_p_BL = functional.log_softmax(logits_BLN, dim=-1).gather(-1, batch.items_BL.unsqueeze(-1)).squeeze(-1)
     return -log_p_BL[batch.mask_BL].sum() / batch.mask_BL.sum().clamp(min=1)
+
+
+def next_item_log_p(
+    interests_BSD: Tensor,
+    table_ND: Tensor,
+    bias_N: Tensor,
+    batch: Batch,
+    mask_seen: bool,
+    at_once: int = SCORES_AT_ONCE,
+) -> Tensor:
+    """``-next_item_loss`` of each event, chunk by chunk of the catalogue: ``log_p_BL`` in nats, for measuring.
+
+    Parameters
+    ----------
+    at_once
+        Scores in memory, whatever the catalogue; those of one item at least.
+    """
+    before_BLD, own_BL = interests_BSD[:, :-1].float(), batch.items_BL
+    chunk = max(1, at_once // own_BL.numel())
+    total_BL = torch.full_like(before_BLD[..., 0], -torch.inf)
+    for first in range(0, len(table_ND), chunk):
+        part_CD, part_bias_C = table_ND[first : first + chunk].float(), bias_N[first : first + chunk].float()
+        logits_BLC = before_BLD @ part_CD.T + part_bias_C
+        if mask_seen:
+            size, place_BL = len(part_CD), own_BL - first
+            is_inside_BL = (place_BL >= 0) & (place_BL < size)
+            inside = replace(batch, items_BL=torch.where(is_inside_BL, place_BL, size))  # one place for all others
+            logits_BLC.masked_fill_(seen_before(inside, size + 1)[..., :size], -torch.inf)
+        total_BL = torch.logaddexp(total_BL, logits_BLC.logsumexp(dim=-1))
+    return (before_BLD * table_ND[own_BL]).sum(dim=-1) + bias_N[own_BL] - total_BL
 
 
 def seen_before(batch: Batch, num_items: int) -> Tensor:

@@ -3,7 +3,8 @@
 Shape legend: B sequences, L events, S = L + 1 states, D width, N items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from driftline.models.losses import next_item_loss
 from driftline.models.text_head import TextHead
 from driftline.models.user_encoder import UserEncoder
 from driftline.sequences.batches import Batch
+from driftline.sequences.gaps import NO_GAP, UNKNOWN_GAP
+
+TOLD: Final = 0.5
+"""Share of the training sequences with times that are told the time to each next event, with ``encoder.target_gap``:
+lists must stay good where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,7 @@ class Recommender(nn.Module):
     def interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` before the first and after each event: ``interests_BSD``."""
         events_BLD = self._events(batch, table_ND, batch.items_BL)
-        interests_BSD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
-        return interests_BSD
+        return self._read(events_BLD, batch)
 
     def forward(self, batch: Batch) -> Losses:
         """Multi-task training loss of a batch; of a large catalogue, over a sample of it."""
@@ -89,14 +94,16 @@ class Recommender(nn.Module):
         stands_for, items_BL = None, batch.items_BL
         if sample is not None:
             batch, stands_for = sample.batch, sample.log_stands_for_M
+        if self.training and self.encoder.config.target_gap:
+            batch = _told(batch)
         table_ND, bias_N = self.items(None if sample is None else sample.items_M)
         events_BLD = self._events(batch, table_ND, items_BL)
-        interests_BSD = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+        interests_BSD = self._read(events_BLD, batch)
         next_item = next_item_loss(interests_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
         total, parts = next_item, {"next_item": float(next_item.detach())}
         if self.training and self.encoder.config.adversarial:
             worse_BLD = events_BLD + self._worst_step(next_item, events_BLD)
-            worse_BSD = self.encoder(worse_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL)
+            worse_BSD = self._read(worse_BLD, batch)
             adversarial = next_item_loss(worse_BSD, table_ND, bias_N, batch, self.mask_seen, stands_for)
             total = total + adversarial
             parts["adversarial"] = float(adversarial.detach())
@@ -108,7 +115,7 @@ class Recommender(nn.Module):
             spliced, after_cut_BL = splice(batch)
             spliced_items_BL = spliced.items_BL if sample is None else sample.items_M[spliced.items_BL]
             spliced_BLD = self._events(spliced, table_ND, spliced_items_BL)
-            spliced_BSD = self.encoder(spliced_BLD, spliced.mask_BL, spliced.gaps_BL, spliced.types_BL)
+            spliced_BSD = self._read(spliced_BLD, spliced)
             drift = self.drift_head.loss(spliced_BSD, after_cut_BL, spliced.mask_BL)
             total = total + self.weights.drift * drift
             parts["drift"] = float(drift.detach())
@@ -153,6 +160,12 @@ class Recommender(nn.Module):
             events_BLD = events_BLD * kept_BL.unsqueeze(-1)
         return events_BLD
 
+    def _read(self, events_BLD: Tensor, batch: Batch, last_only: bool = False) -> Tensor:
+        """What the encoder makes of a batch, whose items are given as vectors."""
+        told = batch.gaps_BL, batch.types_BL, batch.attributes_BA, batch.next_gaps_BS
+        interests: Tensor = self.encoder(events_BLD, batch.mask_BL, *told, last_only=last_only)
+        return interests
+
     def _worst_step(self, loss: Tensor, events_BLD: Tensor) -> Tensor:
         """The step that raises the loss most, to first order: FGM (Miyato et al. 2017, eq. 8).
 
@@ -167,5 +180,11 @@ class Recommender(nn.Module):
     def last_interests(self, batch: Batch, table_ND: Tensor) -> Tensor:
         """``H`` after the whole history: ``interests_BD``."""
         events_BLD = self._events(batch, table_ND, batch.items_BL)
-        interests_BD: Tensor = self.encoder(events_BLD, batch.mask_BL, batch.gaps_BL, batch.types_BL, last_only=True)
-        return interests_BD
+        return self._read(events_BLD, batch, last_only=True)
+
+
+def _told(batch: Batch) -> Batch:
+    """Some of the sequences told of their gaps (torch's generator). What comes after the last event is no target: it is
+    said to come at once."""
+    told_B = torch.rand(len(batch.items_BL), device=batch.items_BL.device) < TOLD
+    return replace(batch, now_gaps_B=torch.where(told_B, NO_GAP, UNKNOWN_GAP))

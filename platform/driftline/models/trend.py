@@ -48,15 +48,20 @@ class Trend:
         return cls(moments_P, _faded(items, times_s, moments_P, num_items))
 
     def score(self, histories: Iterable[History]) -> NDArray[np.float32]:
-        """Log of one plus the counts as of each history's last event, of the newest where that is not known:
-        ``scores_BN``."""
-        asked = [h.times_s[-1] if h.times_s is not None and len(h.times_s) else np.inf for h in histories]
-        asked_B = np.nan_to_num(np.array(asked, dtype=np.float64), nan=np.inf)
+        """Log of one plus the counts as of the moment that each history is asked about, else as of its last event, and
+        of the newest where neither is known: ``scores_BN``."""
+        asked_B = np.nan_to_num(np.array([_moment(history) for history in histories], dtype=np.float64), nan=np.inf)
         scores_BN = np.zeros((len(asked_B), self.counts_PN.shape[1]), dtype=np.float32)
         place_B = np.searchsorted(self.moments_P, asked_B, side="right") - 1
         counted_B = place_B >= 0
         scores_BN[counted_B] = np.log1p(self.counts_PN[place_B[counted_B]])
         return scores_BN
+
+
+def _moment(history: History) -> float:
+    if history.now_s is not None:
+        return history.now_s
+    return np.inf if history.times_s is None or not len(history) else float(history.times_s[-1])
 
 
 def _faded(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from driftline.config import EncoderConfig
 from driftline.sequences.event_types import NUM_TYPES, UNKNOWN_TYPE
 from driftline.sequences.gaps import GAP_BUCKETS, UNKNOWN_GAP
+from driftline.sequences.user_attributes import UNKNOWN
 
 
 class UserEncoder(nn.Module):
@@ -25,17 +26,25 @@ class UserEncoder(nn.Module):
         Kind, width and depth.
     decoder
         For ``kind="llm"`` only: a Hugging Face decoder (its layers run over item vectors).
+    attribute_values
+        Values that users' attributes have (:mod:`driftline.sequences.user_attributes`); 0 = none are read.
     """
 
-    def __init__(self, config: EncoderConfig, decoder: nn.Module | None = None) -> None:
+    def __init__(self, config: EncoderConfig, decoder: nn.Module | None = None, attribute_values: int = 0) -> None:
         super().__init__()
         self.config = config
         self.start_D = nn.Parameter(torch.randn(config.dim) * 0.02)
         self.gap = nn.Embedding(GAP_BUCKETS, config.dim)
         nn.init.zeros_(self.gap.weight)
+        self.next_gap = nn.Embedding(GAP_BUCKETS, config.dim, padding_idx=UNKNOWN_GAP) if config.target_gap else None
+        if self.next_gap is not None:
+            nn.init.zeros_(self.next_gap.weight)
         self.event_type = nn.Embedding(NUM_TYPES, config.dim) if config.event_types else None
         if self.event_type is not None:
             nn.init.zeros_(self.event_type.weight)
+        self.attribute = nn.Embedding(1 + attribute_values, config.dim, UNKNOWN) if attribute_values else None
+        if self.attribute is not None:
+            nn.init.zeros_(self.attribute.weight)
         self.input_dropout = nn.Dropout(config.dropout)
         self.body = _build_body(config, decoder)
         self.norm = nn.LayerNorm(config.dim)
@@ -46,6 +55,8 @@ class UserEncoder(nn.Module):
         mask_BL: Tensor,
         gaps_BL: Tensor | None = None,
         types_BL: Tensor | None = None,
+        attributes_BA: Tensor | None = None,
+        next_gaps_BS: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Interest vectors before the first and after each event.
@@ -60,6 +71,12 @@ class UserEncoder(nn.Module):
             int64 buckets of the time since the event before (:mod:`driftline.sequences.gaps`); None = unknown.
         types_BL
             int64 kinds of events (:mod:`driftline.sequences.event_types`), read with ``encoder.event_types``.
+        attributes_BA
+            int64 values of the users' attributes: their vectors are added to the start state, and an unknown one adds
+            nothing.
+        next_gaps_BS
+            int64 buckets of the time from each state to the event after it, read with ``encoder.target_gap``; unknown
+            ones add nothing.
         last_only
             Only those after the last event, which cost a transformer much less.
 
@@ -75,8 +92,15 @@ class UserEncoder(nn.Module):
             types_BL = torch.full_like(mask_BL, UNKNOWN_TYPE, dtype=torch.long) if types_BL is None else types_BL
             events_BLD = events_BLD + self.event_type(types_BL)
         start_B1D = self.start_D.expand(events_BLD.shape[0], 1, -1)
+        if self.attribute is not None:
+            if attributes_BA is None:
+                attributes_BA = torch.full_like(mask_BL[:, :1], UNKNOWN, dtype=torch.long)
+            start_B1D = start_B1D + self.attribute(attributes_BA).sum(dim=1, keepdim=True)
         states_BSD = torch.cat([start_B1D, events_BLD], dim=1)
         mask_BS = torch.cat([torch.ones_like(mask_BL[:, :1]), mask_BL], dim=1)
+        if self.next_gap is not None:
+            unknown_BS = torch.full_like(mask_BS, UNKNOWN_GAP, dtype=torch.long)
+            states_BSD = states_BSD + self.next_gap(unknown_BS if next_gaps_BS is None else next_gaps_BS)
         states_BSD = self.input_dropout(states_BSD) * mask_BS.unsqueeze(-1)
         last_B = mask_BL.sum(dim=1) if last_only else None
         if isinstance(self.body, TransformerBody):

@@ -23,6 +23,8 @@ class UserHistory(BaseModel):
     history: list[str]
     times_s: list[float] | None = None
     types: list[str] | None = None
+    attributes: dict[str, str] = {}
+    now_s: float | None = None
 
     @model_validator(mode="after")
     def _one_each(self) -> "UserHistory":
@@ -59,8 +61,8 @@ def read_users(path: Path) -> list[UserHistory]:
         raise DataError(
             "\n".join(faults[:20])
             + more
-            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …] and "types" beside it '
-            + "are read too"
+            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …], "types" and '
+            + '"attributes" {name: value} and "now_s" beside it are read too'
         )
     if not users:
         raise DataError(f"{path} names no user")
@@ -71,7 +73,11 @@ def recommend_users(
     recommend: Callable[[Sequence[RankRequest]], list[Recommendation]], users: Sequence[UserHistory], k: int
 ) -> pd.DataFrame:
     """Lists of a batch of users: one row per user and place."""
-    answers = recommend([RankRequest(user.history, k, times_s=user.times_s, types=user.types) for user in users])
+    requests = [
+        RankRequest(u.history, k, times_s=u.times_s, types=u.types, attributes=u.attributes, now_s=u.now_s)
+        for u in users
+    ]
+    answers = recommend(requests)
     return pd.DataFrame(
         [
             {

@@ -50,6 +50,10 @@ class Reading:
         Item indices that were masked.
     times_n, types_n
         When the events happened, in seconds, and the numbers of their types; ``None`` = unknown.
+    attributes
+        Of the user, as in ``History``: known of the empty history too.
+    now_s
+        When the list was asked for, where the bundle reads that.
     """
 
     items_n: NDArray[np.int64]
@@ -59,11 +63,14 @@ class Reading:
     seen: NDArray[np.int64]
     times_n: NDArray[np.float64] | None = None
     types_n: NDArray[np.int64] | None = None
+    attributes: NDArray[np.int64] | None = None
+    now_s: float | None = None
 
     def history(self, kept_n: NDArray[np.bool_]) -> History:
         """What is left of it when only these events are kept."""
         times = None if self.times_n is None else self.times_n[kept_n]
-        return History(self.items_n[kept_n], times, types=None if self.types_n is None else self.types_n[kept_n])
+        types = None if self.types_n is None else self.types_n[kept_n]
+        return History(self.items_n[kept_n], times, types=types, attributes=self.attributes, now_s=self.now_s)
 
 
 @dataclass(frozen=True)

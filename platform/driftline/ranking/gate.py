@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from driftline.models.fusion import GateExamples, history_features
+from driftline.models.fusion import GateExamples
 from driftline.ranking.scoring import Scorer, parts
 from driftline.sequences.batches import History
 
@@ -48,7 +48,7 @@ def gate_examples(
     features = scorer.features()
     return GateExamples(
         torch.cat(z, dim=1),
-        history_features(np.array([len(history) for history in histories]), p_drift_T),
+        scorer.history_features(histories, p_drift_T),
         torch.cat(candidates).index_put((torch.arange(len(histories)), own_T), torch.tensor(True)),
         own_T,
         features._replace(row_N=features.row_N[columns]),
@@ -94,7 +94,7 @@ def unknown_item_examples(
     features = scorer.features(len(items_M))
     return GateExamples(
         torch.cat(z, dim=1),
-        history_features(np.array([len(history) for history in left]), p_drift_T),
+        scorer.history_features(left, p_drift_T),
         torch.from_numpy(offered_TM),
         torch.from_numpy(own_T),
         features._replace(row_N=features.row_N[scorer.num_items :]),

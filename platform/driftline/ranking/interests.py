@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from driftline.models.recommender import Recommender
-from driftline.sequences.batches import History, collate, window
+from driftline.sequences.batches import History, collate, target_gaps, window
 
 MAX_KEPT: Final = 20_000
 """Vectors in memory, up to 3 kB each with the history that they belong to; what was used longest ago goes first."""
@@ -69,5 +69,6 @@ class Interests:
 
 def _key(history: History) -> tuple[bytes, ...]:
     """What the vector of a history depends on."""
-    columns = (history.items, history.times_s, history.types)
+    gap = None if history.now_s is None else target_gaps([history])
+    columns = (history.items, history.times_s, history.types, history.attributes, gap)
     return tuple(b"" if column is None else column.tobytes() for column in columns)

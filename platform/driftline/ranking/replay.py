@@ -23,9 +23,9 @@ from driftline.drift.report import DriftVerdict
 from driftline.drift.streams import Recipe, Track, draw_steady
 from driftline.evaluation.metrics import mid_ranks
 from driftline.models.collaborative import CollaborativeTables
-from driftline.models.fusion import FusionGate
+from driftline.models.fusion import FusionGate, fit_gate
 from driftline.models.recommender import Recommender
-from driftline.ranking.gate import fit_scorer_gate
+from driftline.ranking.gate import gate_examples
 from driftline.ranking.policy import decide, mixture
 from driftline.ranking.scoring import Scorer, parts
 from driftline.sequences.batches import History
@@ -100,8 +100,11 @@ def fit_scorer(world: World, model: Recommender, track: Track, seed: int) -> Sco
     """
     config = world.config
     sequences = [history.items for history in world.histories["train"].values()]
-    tables = CollaborativeTables.fit(sequences, len(world.popularity_N), config.ranking.dense_tables_up_to)
-    gate = FusionGate(config.fusion.components)
+    asked = config.fusion.components
+    tables = CollaborativeTables.fit(
+        sequences, len(world.popularity_N), config.ranking.dense_tables_up_to, "co-occurrence" in asked
+    )
+    gate = FusionGate(asked)
     scorer = Scorer(model, tables, world.text_vectors_NT, gate, mask_seen=not config.data.repeat_consumption)
     rng = np.random.default_rng([seed, 5000])
     steady = draw_steady(world.histories["calibration"], world.taste, Recipe(track), GATE_STREAMS_PER_USER, seed + 5000)
@@ -109,7 +112,8 @@ def fit_scorer(world: World, model: Recommender, track: Track, seed: int) -> Sco
     places = [int(rng.integers(1, len(items))) for items in chosen]
     histories = [History(items[:t]) for items, t in zip(chosen, places, strict=True)]
     targets_T = np.array([items[t] for items, t in zip(chosen, places, strict=True)])
-    fit_scorer_gate(scorer, histories, targets_T, np.zeros(len(histories)), config.fusion, seed)
+    examples = gate_examples(scorer, histories, targets_T, np.zeros(len(histories)), seed)
+    fit_gate(scorer.gate, [examples], config.fusion.steps, config.fusion.weight_decay, seed)
     return scorer
 
 

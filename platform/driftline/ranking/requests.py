@@ -20,8 +20,12 @@ class RankRequest:
     history
         External item ids, oldest first. Unknown ids are passed over and reported.
     times_s, types
-        When each of them happened, in seconds, and its event type; ``None`` where that is not known. The moment of the
-        request itself is never read.
+        When each of them happened, in seconds, and its event type; ``None`` where that is not known.
+    attributes
+        Of the user: value by name, among those that the bundle reads (``data.user_attributes``); what is missing is
+        unknown, another name a ``DataError``.
+    now_s
+        When the list is asked for, in seconds; bundles that were trained with ``encoder.target_gap`` read it.
     k
         Length of the list; fewer come back when fewer can be ranked.
     exclude
@@ -55,6 +59,8 @@ class RankRequest:
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    now_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 0:

@@ -16,7 +16,7 @@ from driftline.models.fusion import FusionGate, ItemFeatures, history_features, 
 from driftline.models.recency import recency_weights, weighted_rows
 from driftline.models.recommender import Recommender
 from driftline.ranking.interests import Interests
-from driftline.sequences.batches import History
+from driftline.sequences.batches import History, target_gaps
 
 Part = TypeVar("Part")
 
@@ -103,7 +103,7 @@ class Scorer:
             other lists of its batch were offered.
         """
         items = self.features(0 if new_vectors_MT is None else len(new_vectors_MT))
-        features_BF = history_features(np.array([len(history) for history in histories]), p_drift_B)
+        features_BF = self.history_features(histories, p_drift_B)
         log_p_BN = np.empty((len(histories), len(items.row_N)), dtype=np.float32)
         for part in parts(len(histories), len(items.row_N)):
             offered = None if new_offered_BM is None else new_offered_BM[part]
@@ -129,6 +129,11 @@ class Scorer:
             candidate_BN[:, len(self.bias_N) :] = torch.from_numpy(new_offered_BM)
         rows = [self._component(name, histories, new_vectors_MT) for name in self.gate.components]
         return standardise(torch.stack(rows), candidate_BN), candidate_BN
+
+    def history_features(self, histories: Sequence[History], p_drift_B: NDArray[np.float64]) -> Tensor:
+        """What the gate sees of histories: ``features_BF``."""
+        lengths_B = np.array([len(history) for history in histories])
+        return history_features(lengths_B, p_drift_B, target_gaps(histories) if self.gate.target_gap else None)
 
     def features(self, new_items: int = 0) -> ItemFeatures:
         """What the gate sees of the bundle's items, and of so many new ones."""

@@ -12,6 +12,7 @@
     gate.safetensors          fusion gate
     judge.safetensors         the LLM judge, where it is enabled
     item_vectors.safetensors  vectors of other modalities, where there are any
+    user_attributes.json      values of users' attributes, where the ranker reads any
     users.json                held-out users of the drift part
 
 The base language model is not copied: the manifest names it and the sha256 of its weights, and it is needed only to

@@ -1,7 +1,7 @@
 """The parts of a bundle in memory, and how each is written and read."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +21,12 @@ from driftline.models.build import build_drift_model, build_judge, build_ranker
 from driftline.models.collaborative import CollaborativeTables
 from driftline.models.fusion import FusionGate
 from driftline.models.recommender import Recommender
+from driftline.sequences.user_attributes import UserAttributes
 
 Weights = dict[str, torch.Tensor]
 CATEGORY_SEPARATOR = "\x1f"
 VERIFIER = "verifier_ND"
+USER_ATTRIBUTES = "user_attributes.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Contents:
         Users that the drift part saw neither in training nor in calibration.
     item_vectors_NV
         Vectors of other modalities than text, which the ranker reads; None where there are none.
+    user_attributes
+        Values of users' attributes that the ranker reads; who has which is not in the bundle.
     """
 
     config: Config
@@ -64,10 +68,12 @@ class Contents:
     judge: Weights | None = None
     verifier_ND: torch.Tensor | None = None
     item_vectors_NV: torch.Tensor | None = None
+    user_attributes: UserAttributes = field(default_factory=UserAttributes)
 
     def build_ranker(self) -> Recommender:
         """The ranking model with its trained weights, in evaluation mode."""
-        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV, self.catalog.texts)
+        texts, values = self.catalog.texts, self.user_attributes.size
+        model = build_ranker(self.config, self.text_vectors_NT, self.known_N, self.item_vectors_NV, texts, values)
         load_adapter_state(model, self.ranker)
         return model.eval()
 
@@ -104,6 +110,8 @@ class Contents:
             verifier = {} if self.verifier_ND is None else {VERIFIER: self.verifier_ND}
             save_file({**self.drift, "known_N": self.drift_known_N, **verifier}, folder / "drift.safetensors")
             (folder / "drift_calibration.json").write_text(self.calibration.to_json(), encoding="utf-8")
+        if self.user_attributes.values:
+            (folder / USER_ATTRIBUTES).write_text(json.dumps(self.user_attributes.values), encoding="utf-8")
         if self.judge is not None:
             save_file(self.judge, folder / "judge.safetensors")
 
@@ -112,10 +120,10 @@ class Contents:
         """Read what :meth:`save` wrote."""
         config = load_config(folder / "config.yaml")
         ranker = load_file(folder / "ranker.safetensors")
-        gate = FusionGate(config.fusion.components)
+        gate = FusionGate(config.fusion.components, config.encoder.target_gap)
         gate.load_state_dict(load_file(folder / "gate.safetensors"))
         drift, drift_known_N, calibration, verifier_ND = None, None, None, None
-        item_vectors = folder / "item_vectors.safetensors"
+        item_vectors, attributes = folder / "item_vectors.safetensors", folder / USER_ATTRIBUTES
         if (folder / "drift.safetensors").is_file():
             drift = load_file(folder / "drift.safetensors")
             drift_known_N, verifier_ND = drift.pop("known_N"), drift.pop(VERIFIER, None)
@@ -136,6 +144,7 @@ class Contents:
             judge=load_file(folder / "judge.safetensors") if (folder / "judge.safetensors").is_file() else None,
             verifier_ND=verifier_ND,
             item_vectors_NV=load_file(item_vectors)["vectors"] if item_vectors.is_file() else None,
+            user_attributes=UserAttributes(json.loads(attributes.read_text("utf-8")) if attributes.is_file() else {}),
         )
 
 

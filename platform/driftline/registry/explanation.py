@@ -15,7 +15,6 @@ import numpy as np
 from driftline.catalog.text import compose
 from driftline.ranking.explain import Contributions, Reading, SubsetScores, contributions
 from driftline.ranking.requests import Policy, RankRequest
-from driftline.sequences.event_types import type_numbers
 
 if TYPE_CHECKING:
     from driftline.registry.model import Model
@@ -97,17 +96,18 @@ def explain(model: "Model", request: RankRequest, items: Sequence[str], policy: 
 
 
 def _reading(model: "Model", request: RankRequest, positions: Sequence[int], policy: Policy) -> Reading:
-    items_n = np.array([model.catalog.index[request.history[p]] for p in positions], dtype=np.int64)
+    read = model.history_of(request, positions)
     change = request.drift.change_point if request.drift else None
-    times, types = request.times_s, request.types
     return Reading(
-        items_n=items_n,
-        times_n=None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
-        types_n=None if types is None else type_numbers(types[p] for p in positions),
+        items_n=read.items,
+        times_n=read.times_s,
+        types_n=read.types,
+        attributes=read.attributes,
         recent_from=int(np.searchsorted(positions, change)) if change is not None else 0,
         weight_recent=policy.weight_recent if change is not None else 0.0,
         p_drift=request.drift.p_drift if request.drift else 0.0,
-        seen=np.empty(0, np.int64) if request.keep_seen else items_n,
+        seen=np.empty(0, np.int64) if request.keep_seen else read.items,
+        now_s=read.now_s,
     )
 
 

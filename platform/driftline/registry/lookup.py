@@ -10,7 +10,7 @@ Shape legend: N items of the bundle, M new items, D width of a text vector.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +47,9 @@ class LookupRequest:
         As in :class:`~driftline.ranking.requests.RankRequest`.
     history
         Item ids of the user whose taste has a say; ``None`` for nobody.
-    drift, times_s, types
-        The user's stored drift state, and the history's moments and event types, as in ``RankRequest``.
+    drift, times_s, types, attributes, now_s
+        The user's stored drift state, the history's moments and event types, the user's attributes and the present, as
+        in ``RankRequest``.
     weight
         Weight of the taste, 0 to 0.5.
     """
@@ -65,6 +66,8 @@ class LookupRequest:
     weight: float = SEARCH_WEIGHT
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    now_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.item_id is None) == (self.text is None):
@@ -171,6 +174,8 @@ class Lookup:
                 drift=r.drift,
                 times_s=r.times_s,
                 types=r.types,
+                attributes=r.attributes,
+                now_s=r.now_s,
             )
             for r in (requests[row] for row in rows)
         ]

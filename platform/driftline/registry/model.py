@@ -123,6 +123,8 @@ class Model:
         diversity: float | None = None,
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
+        now_s: float | None = None,
     ) -> Recommendation:
         """The best ``k`` items for what comes next.
 
@@ -138,12 +140,16 @@ class Model:
             Text by id of items that the catalogue lacks: they are ranked from their text alone.
         diversity
             MMR trade-off 0..1; None = the bundle's policy.
-        times_s, types
-            When each event of the history happened, in seconds, and its event type; None = unknown.
+        times_s, types, now_s
+            When each event of the history happened, in seconds, and its event type; when the list is asked for, which
+            bundles trained with ``encoder.target_gap`` read. None = unknown.
+        attributes
+            Of the user: value by name, among those that the bundle reads (``data.user_attributes``).
         """
         request = RankRequest(
-            history, k, exclude, candidates, False, new_items, diversity, times_s=times_s, types=types
-        )
+            history, k, exclude, candidates, False, new_items, diversity,
+            times_s=times_s, types=types, attributes=attributes or {}, now_s=now_s,
+        )  # fmt: skip
         return self.recommend_batch([request])[0]
 
     def rank(
@@ -154,8 +160,9 @@ class Model:
         new_items: Mapping[str, str] | None = None,
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> Recommendation:
-        """All candidates in order, also those the user already has; ``times_s`` and ``types`` as in :meth:`recommend`.
+        """All candidates in order, also those the user already has; the rest as in :meth:`recommend`.
 
         Raises
         ------
@@ -168,15 +175,21 @@ class Model:
                 f"unknown candidates {unknown[:5]}: not in the catalogue; pass their text as new_items"
             )
         request = RankRequest(
-            history, len(candidates), (), candidates, True, new_items, diversity=0.0, times_s=times_s, types=types
-        )
+            history, len(candidates), (), candidates, True, new_items, 0.0,
+            times_s=times_s, types=types, attributes=attributes or {},
+        )  # fmt: skip
         return self.recommend_batch([request])[0]
 
     def score(
-        self, history: Sequence[str], times_s: Sequence[float] | None = None, types: Sequence[str] | None = None
+        self,
+        history: Sequence[str],
+        times_s: Sequence[float] | None = None,
+        types: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
     ) -> pd.Series:
         """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
-        log_p = self.log_probabilities([RankRequest(history, times_s=times_s, types=types)])
+        request = RankRequest(history, times_s=times_s, types=types, attributes=attributes or {})
+        log_p = self.log_probabilities([request])
         return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
 
     def log_probabilities(self, requests: Sequence[RankRequest]) -> NDArray[np.float32]:
@@ -250,9 +263,9 @@ class Model:
         offered_BM = np.array([[d.get(i) == t for i, t in new] for d in described], dtype=bool)
         kept = [self._known_positions(request.history) for request in requests]
         policies = [decide(self.config.ranking.policy, len(k), r) for k, r in zip(kept, reports, strict=True)]
-        whole = [self._history(request, k) for request, k in zip(requests, kept, strict=True)]
+        whole = [self.history_of(request, k) for request, k in zip(requests, kept, strict=True)]
         recent = {
-            row: self._history(request, [p for p in kept[row] if p >= report.change_point])
+            row: self.history_of(request, [p for p in kept[row] if p >= report.change_point])
             for row, (request, report) in enumerate(zip(requests, reports, strict=True))
             if policies[row].weight_recent and report is not None and report.change_point is not None
         }
@@ -387,13 +400,15 @@ class Model:
     def _known_positions(self, history: Sequence[str]) -> list[int]:
         return [position for position, item in enumerate(history) if item in self.catalog.index]
 
-    def _history(self, request: RankRequest, positions: Sequence[int]) -> History:
-        """The events at these positions, as the models read them."""
+    def history_of(self, request: RankRequest, positions: Sequence[int]) -> History:
+        """The events of known items at these positions, as the models read them."""
         times, types = request.times_s, request.types
         return History(
             self._indices(request.history, positions),
             None if times is None else np.array([times[p] for p in positions], dtype=np.float64),
             types=None if types is None else type_numbers(types[p] for p in positions),
+            attributes=self.contents.user_attributes.numbers(request.attributes),
+            now_s=request.now_s if self.config.encoder.target_gap else None,
         )
 
     def _indices(self, history: Sequence[str], positions: Sequence[int]) -> NDArray[np.int64]:

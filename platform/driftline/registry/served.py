@@ -46,9 +46,11 @@ def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, Scor
 
 
 def _request(model: Model, history: History) -> RankRequest:
-    times, types = history.times_s, history.types
+    times, types, numbers = history.times_s, history.types, history.attributes
     return RankRequest(
         [model.item_ids[item] for item in history.items],
         times_s=None if times is None else times.tolist(),
         types=None if types is None else type_names(types),
+        attributes={} if numbers is None else model.contents.user_attributes.named(numbers),
+        now_s=history.now_s,
     )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from driftline.sequences.event_types import UNKNOWN_TYPE
-from driftline.sequences.gaps import gap_buckets
+from driftline.sequences.gaps import UNKNOWN_GAP, gap_buckets
+from driftline.sequences.user_attributes import UNKNOWN
 
 Places = slice | NDArray[np.bool_]
 """Which events of a history."""
@@ -30,25 +31,34 @@ class History:
     user: str = ""
     types: NDArray[np.int64] | None = None
     """Kinds of events, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    attributes: NDArray[np.int64] | None = None
+    """Of the user, see :mod:`driftline.sequences.user_attributes`; not one for each event. None = all unknown."""
+    now_s: float | None = None
+    """Moment that the next event is asked for; None = unknown."""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def slice(self, start: int, stop: int) -> "History":
-        """Events ``start`` to ``stop`` (exclusive)."""
-        return self.at(slice(start, stop))
+        """Events ``start`` to ``stop`` (exclusive); ``now_s`` goes with the newest."""
+        return replace(self.at(slice(start, stop)), now_s=self.now_s if stop >= len(self) else None)
 
     def at(self, places: Places) -> "History":
         """The events at these places."""
-        parts = (self.times_s, self.values, self.types)
-        times_s, values, types = (None if part is None else part[places] for part in parts)
-        return History(self.items[places], times_s, values, self.user, types)
+        return replace(
+            self,
+            items=self.items[places],
+            times_s=None if self.times_s is None else self.times_s[places],
+            values=None if self.values is None else self.values[places],
+            types=None if self.types is None else self.types[places],
+        )
 
     def shuffled(self, rng: np.random.Generator) -> "History":
         """The same events in random order; times no longer mean anything and are dropped."""
         order = rng.permutation(len(self.items))
         values = None if self.values is None else self.values[order]
-        return History(self.items[order], None, values, self.user, None if self.types is None else self.types[order])
+        types = None if self.types is None else self.types[order]
+        return History(self.items[order], None, values, self.user, types, self.attributes)
 
 
 @dataclass(frozen=True)
@@ -67,17 +77,40 @@ class Batch:
     """Whose sequences they are, where that is known."""
     types_BL: Tensor | None = None
     """int64, see :mod:`driftline.sequences.event_types`; None = all unknown."""
+    attributes_BA: Tensor | None = None
+    """int64, see :mod:`driftline.sequences.user_attributes`; None = all unknown."""
+    now_gaps_B: Tensor | None = None
+    """int64 buckets of the time from the last event to the moment that is asked about; None = all unknown."""
 
     @property
     def events(self) -> int:
         """Real events in the batch."""
         return int(self.mask_BL.sum())
 
+    @property
+    def next_gaps_BS(self) -> Tensor | None:
+        """int64 buckets of the time from each state to the event after it, unknown in rows whose ``now_gaps_B`` is."""
+        if self.now_gaps_B is None:
+            return None
+        gaps_BL = torch.full_like(self.items_BL, UNKNOWN_GAP) if self.gaps_BL is None else self.gaps_BL
+        next_BS = torch.nn.functional.pad(gaps_BL, (0, 1), value=UNKNOWN_GAP)
+        next_BS = next_BS.scatter(1, self.mask_BL.sum(dim=1, keepdim=True), self.now_gaps_B.unsqueeze(1))
+        return next_BS.masked_fill((self.now_gaps_B == UNKNOWN_GAP).unsqueeze(1), UNKNOWN_GAP)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        parts = (self.gaps_BL, self.values_BL, self.types_BL)
-        gaps, values, types = (None if t is None else t.to(device) for t in parts)
-        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, types)
+        parts = (self.gaps_BL, self.values_BL, self.types_BL, self.attributes_BA, self.now_gaps_B)
+        gaps, values, *others = (None if t is None else t.to(device) for t in parts)
+        return Batch(self.items_BL.to(device), self.mask_BL.to(device), gaps, values, self.users, *others)
+
+
+def target_gaps(histories: Sequence[History]) -> NDArray[np.int64]:
+    """Bucket of the time from each history's last event to the moment that is asked about: ``gaps_B``."""
+    unknown = np.full((len(histories), 2), np.nan)
+    for row, history in enumerate(histories):
+        if history.now_s is not None and history.times_s is not None and len(history):
+            unknown[row] = history.times_s[-1], history.now_s
+    return gap_buckets(unknown)[:, 1]
 
 
 def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
@@ -100,7 +133,13 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
             values[row, :n] = history.values
         if history.types is not None:
             types[row, :n] = history.types
+    known = [history.attributes for history in histories if history.attributes is not None]
+    attributes = np.full((len(histories), len(known[0])), UNKNOWN) if known else None
+    for row, history in enumerate(histories):
+        if attributes is not None and history.attributes is not None:
+            attributes[row] = history.attributes
     gaps = None if times is None else gap_buckets(times)
+    now_gaps = target_gaps(histories)
     return Batch(
         torch.from_numpy(items),
         torch.from_numpy(mask),
@@ -108,6 +147,8 @@ def collate(histories: Sequence[History], with_times: bool = True) -> Batch:
         None if np.isnan(values).all() else torch.from_numpy(values),
         tuple(history.user for history in histories),
         torch.from_numpy(types) if types.any() else None,
+        None if attributes is None else torch.from_numpy(attributes),
+        torch.from_numpy(now_gaps) if now_gaps.any() else None,
     )
 
 
@@ -138,7 +179,8 @@ class CropSampler:
         Start a crop anywhere, so that short contexts are calibrated; otherwise only histories longer than the
         window are cropped.
     drop_times
-        Share of crops whose times and types are made unknown, so that bare item lists are understood too.
+        Share of crops whose times, types and user's attributes are made unknown, so that bare item lists are understood
+        too.
     """
 
     histories: Sequence[History]
@@ -170,7 +212,7 @@ class CropSampler:
         start = int(rng.integers(0, latest_start + 1))
         crop = history.slice(start, start + self.window_events)
         if crop.times_s is not None and rng.random() < self.drop_times:
-            crop = replace(crop, times_s=None, types=None)
+            crop = replace(crop, times_s=None, types=None, attributes=None)
         return crop
 
 

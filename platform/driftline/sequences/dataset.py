@@ -1,7 +1,8 @@
 """From a configuration to what models train on: events, catalogue, split, and histories as item indices."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +36,7 @@ from driftline.samples import fetch_movielens
 from driftline.sequences.batches import History
 from driftline.sequences.event_types import type_numbers
 from driftline.sequences.scale import scaled
+from driftline.sequences.user_attributes import UserAttributes, learn_attributes, read_user_table
 
 MAX_FACTS = 3
 """Knowledge-graph facts that are considered for one item's text."""
@@ -48,15 +50,16 @@ class Files:
     items: Path | None
     graph: Path | None
     links: Path | None
+    users: Path | None
 
 
 def locate(config: DataConfig, storage: Path) -> Files:
     """Resolve the data section to files, fetching a named sample if it is not there yet."""
     if config.sample is None:
         assert config.interactions is not None
-        return Files(config.interactions, config.items, config.graph, config.links)
+        return Files(config.interactions, config.items, config.graph, config.links, config.users)
     folder = fetch_movielens(storage)
-    return Files(*(folder / f"ml-100k.{extension}" for extension in ("inter", "item", "kg", "link")))
+    return Files(*(folder / f"ml-100k.{extension}" for extension in ("inter", "item", "kg", "link", "user")))
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ class Dataset:
         ``events`` are all.
     item_vectors_NV
         Precomputed vectors of the catalogue's items (``data.item_vectors``), if there are any.
+    user_attributes
+        Values of the attributes that are read (``data.user_attributes``), as the training users have them.
+    attributes_of
+        ``numbers_A`` by user, for users that the table has.
     """
 
     events: pd.DataFrame
@@ -90,6 +97,8 @@ class Dataset:
     rejected: Sequence[Rejection] = ()
     ingested: Ingested | None = None
     item_vectors_NV: NDArray[np.float32] | None = None
+    user_attributes: UserAttributes = field(default_factory=UserAttributes)
+    attributes_of: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @cached_property
     def users(self) -> list[str]:
@@ -116,14 +125,23 @@ class Dataset:
         values, types = self._scaled_values(events), type_numbers(events[Events.TYPE])
         groups = events.groupby(Events.USER, sort=False).indices
         return {
-            str(user): History(items[rows], times[rows], values[rows], str(user), types[rows])
+            str(user): History(
+                items[rows], times[rows], values[rows], str(user), types[rows], self.attributes_of.get(str(user))
+            )
             for user, rows in groups.items()
         }
 
-    def target_history(self, targets: Targets, number: int) -> History:
-        """What is known before a target is ranked."""
-        items, types = self.indices(targets.history(number)), type_numbers(targets.history_types(number))
-        return History(items, targets.history_times(number), types=types, user=str(targets.user_ids[number]))
+    def target_history(self, targets: Targets, number: int, with_moment: bool = False) -> History:
+        """What is known before a target is ranked; its own moment only on demand."""
+        user = str(targets.user_ids[number])
+        return History(
+            self.indices(targets.history(number)),
+            targets.history_times(number),
+            user=user,
+            types=type_numbers(targets.history_types(number)),
+            attributes=self.attributes_of.get(user),
+            now_s=float(targets.times[number]) if with_moment else None,
+        )
 
     def indices(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """External item ids as catalogue indices; every id of the log is in the catalogue."""
@@ -175,9 +193,11 @@ def load_dataset(config: Config) -> Dataset:
         "items without a catalogue row": len(catalog.unlisted),
     }
     vectors = _item_vectors(config, catalog)
-    fingerprint = _fingerprint(log.events, catalog, vectors)
-    rejected = [*read.rejected, *rejected_items]
-    return Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)
+    users, rejected_users = _users(config, files)
+    fingerprint = _fingerprint(log.events, catalog, vectors, config.encoder.event_types, users)
+    rejected = [*read.rejected, *rejected_items, *rejected_users]
+    dataset = Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)
+    return _with_attributes(dataset, config, files, users) if config.data.user_attributes else dataset
 
 
 def ingest_dataset(config: Config, console: Console) -> Ingested:
@@ -269,9 +289,36 @@ def _item_vectors(config: Config, catalog: Catalog) -> NDArray[np.float32] | Non
     return None if path is None else read_item_vectors(path, catalog.index)
 
 
-def _fingerprint(events: pd.DataFrame, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:
-    columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE]
-    return _digest(pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes(), catalog, vectors)
+def _users(config: Config, files: Files) -> tuple[dict[str, dict[str, str]], Sequence[Rejection]]:
+    """Attributes by user, where they are read, and the malformed rows."""
+    names = config.data.user_attributes
+    if not names:
+        return {}, []
+    assert files.users is not None
+    return read_user_table(files.users, names)
+
+
+def _with_attributes(dataset: Dataset, config: Config, files: Files, users: Mapping[str, Mapping[str, str]]) -> Dataset:
+    """The data set with users' attributes, of which only those of the ranker's training users have numbers."""
+    assert files.users is not None
+    trained = pd.unique(ranking_split(dataset, config).fit[Events.USER]).tolist()
+    found = learn_attributes(files.users, config.data.user_attributes, users, trained)
+    numbers = {user: found.numbers(given) for user, given in users.items()}
+    return replace(dataset, user_attributes=found, attributes_of=numbers)
+
+
+def _fingerprint(
+    events: pd.DataFrame,
+    catalog: Catalog,
+    vectors: NDArray[np.float32] | None,
+    with_types: bool,
+    users: Mapping[str, Mapping[str, str]],
+) -> str:
+    """Types and users' attributes count where they are read: bundles of before compare with those of today."""
+    columns = [Events.USER, Events.ITEM, Events.TIME, Events.VALUE, *([Events.TYPE] if with_types else [])]
+    described = json.dumps(users, sort_keys=True).encode() if users else b""
+    hashed = pd.util.hash_pandas_object(events[columns], index=False).to_numpy().tobytes()
+    return _digest(hashed + described, catalog, vectors)
 
 
 def _digest(events: bytes, catalog: Catalog, vectors: NDArray[np.float32] | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GAP_BUCKETS = 16
-UNKNOWN_GAP = 0
+UNKNOWN_GAP, NO_GAP = 0, 1
 
 
 def gap_buckets(times_s: Sequence[float] | NDArray[np.float64]) -> NDArray[np.int64]:

@@ -89,7 +89,8 @@ class RankQuestion:
 
     ``catalogue_version`` is the least that the Ranker must know; ``only_items`` and ``rules`` restrict the candidates;
     ``seen`` of ``None`` is the catalogue's setting, and 'include' for given candidates. ``user_id`` chooses the arm.
-    With a ``request_id`` the list will be recorded as served, and a shadow bundle makes one beside it.
+    With a ``request_id`` the list will be recorded as served, and a shadow bundle makes one beside it. ``now_s``: when
+    the question was asked, seconds since the epoch.
     """
 
     tenant: str
@@ -109,6 +110,7 @@ class RankQuestion:
     request_id: str | None = None
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    now_s: float | None = None
 
 
 def question_of(tenant: str, user_id: str, view: UserView) -> RankQuestion:
@@ -140,8 +142,8 @@ class Ranking:
 class ExplainQuestion:
     """What the Router asks the Ranker about a list that ``bundle`` made.
 
-    ``history``, ``times_s`` and ``types`` are what was read then; policy, ``p_drift`` and ``change_point`` (an index
-    into them) say how.
+    ``history``, ``times_s``, ``types`` and ``now_s`` are what was read then; policy, ``p_drift`` and ``change_point``
+    (an index into the history) say how.
     """
 
     tenant: str
@@ -155,6 +157,7 @@ class ExplainQuestion:
     keep_seen: bool
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    now_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class LookupQuestion:
     weight: float = SEARCH_WEIGHT
     times_s: Sequence[float] | None = None
     types: Sequence[str] | None = None
+    now_s: float | None = None
 
 
 @dataclass(frozen=True)

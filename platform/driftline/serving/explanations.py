@@ -40,6 +40,7 @@ def request_of(question: ExplainQuestion, new_items: dict[str, str]) -> RankRequ
         drift=drift,
         times_s=question.times_s,
         types=question.types,
+        now_s=question.now_s,
     )
 
 
@@ -70,4 +71,5 @@ def question_about(served: ServedList, view: UserView, most_items: int) -> Expla
         keep_seen=reading["keep_seen"],
         times_s=view.times_s,
         types=view.types,
+        now_s=served.served_at,
     )

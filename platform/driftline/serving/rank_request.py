@@ -52,6 +52,7 @@ def rank_request(question: RankQuestion, model: Model, catalogue: TenantCatalogu
         categories={} if question.caps is None else {i: entry.categories for i, entry in catalogue.entries.items()},
         times_s=question.times_s,
         types=question.types,
+        now_s=question.now_s,
     )
     return Resolved(request, unknown, unavailable)
 
@@ -72,6 +73,7 @@ def lookup_request(question: LookupQuestion, model: Model, catalogue: TenantCata
         weight=question.weight,
         times_s=question.times_s,
         types=question.types,
+        now_s=question.now_s,
     )
 
 

@@ -38,6 +38,7 @@ from driftline.serving.lookups import Lookups, relevance
 from driftline.serving.promotions import Promotion
 from driftline.serving.rank_request import categories_of, rank_request
 from driftline.serving.shadow import ShadowLists
+from driftline.serving.short_work import ShortWork
 from driftline.state.store import CatalogueItem, ShadowList
 
 logger = logging.getLogger("ray.serve")
@@ -79,6 +80,7 @@ class Ranker:
 
         self._catalogues = CatalogueFollower(fetch_since)
         self._loaded = LoadedArms(_warm_up, torch_threads, find_promotion, text_precision=text_precision)
+        self._short = ShortWork()
         self._lookups = Lookups()
         self._explanations = Explanations()
         self._shadow = ShadowLists(_recommend, record_shadows)
@@ -168,7 +170,7 @@ class Ranker:
 
     @batched
     async def _make(self, asked: list[Asked]) -> list[Recommendation]:
-        return await asyncio.to_thread(_recommend, asked)
+        return await self._short.run(_recommend, asked)
 
     def _make_shadow(self, question: RankQuestion, catalogue: TenantCatalogue) -> None:
         if question.user_id is None or question.request_id is None:

@@ -1,6 +1,7 @@
 """UserState: reads and writes events, catalogue, drift states and served lists.
 
 Database calls run in threads: one for writing, for a tenant's writes wait for each other anyway, and a few for reading.
+Only the reads that every list begins with run on the loop of an SQLite replica: its readers wait for nobody (WAL).
 Replicas share nothing but the database: what one has acknowledged the others read, and what must not happen twice or
 too late (drift states, erasures) is decided there.
 """
@@ -29,6 +30,7 @@ from driftline.serving.keys import find_principal
 from driftline.serving.notices import Population, PopulationBand, drift_notice
 from driftline.serving.promotions import Change, Promotion, find_promotion, promote
 from driftline.serving.served_lists import FLUSH_SECONDS, ServedLists
+from driftline.serving.short_work import ShortWork
 from driftline.serving.user_views import UserViews
 from driftline.serving.webhooks import LEASE_SECONDS, SENT_AT_ONCE, Deliveries, check_url
 from driftline.state import outbox
@@ -95,6 +97,7 @@ class UserState:
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-reader")
         self._store = Store(database)
         self._views = UserViews(self._store, history_events)
+        self._short_reads = ShortWork() if self._store.engine.dialect.name == "sqlite" else None
         self._served = ServedLists(
             lambda rows: self._write(self._store.add_served, rows),
             lambda rows: self._write(self._store.add_shadows, rows),
@@ -160,7 +163,10 @@ class UserState:
         VersionAheadError
             If the store has never acknowledged ``min_version``.
         """
-        view = await self._read(self._views.read, tenant, user_id)
+        if self._short_reads is None:
+            view = await self._read(self._views.read, tenant, user_id)
+        else:
+            view = await self._short_reads.run(_in_database, self._views.read, tenant, user_id)
         _demand(view.version, min_version)
         return view
 

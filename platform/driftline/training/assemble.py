@@ -64,12 +64,13 @@ def assemble(
         ranker=snapshot.done["ranker"],
         known_N=torch.from_numpy(tables.popularity_N > 0),
         tables=tables,
-        gate=FusionGate(config.fusion.components),
+        gate=FusionGate(config.fusion.components, config.encoder.target_gap),
         drift=None,
         drift_known_N=None,
         calibration=None,
         held_out_users=dataset.users_of("test"),
         judge=snapshot.done["judge"] if config.drift.judge.enabled else None,
+        user_attributes=dataset.user_attributes,
         item_vectors_NV=None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV),
     )
     model = Model(contents)
@@ -130,19 +131,27 @@ def _drift_parts(config: Config, dataset: Dataset, snapshot: Snapshot, contents:
 
 
 def _fit_gate(config: Config, dataset: Dataset, model: Model) -> dict[str, float]:
-    """Fit the gate in place; returns validation figures of the fused score.
+    """Fit the gate in place; returns validation figures of the fused score, which is not told the targets' moments.
 
     The figures are in-sample for the gate's few parameters and out of sample for everything else.
     """
-    targets = ranking_targets(dataset, ranking_split(dataset, config).validation)
-    targets = _sampled(targets, len(model.item_ids), config.seed)
-    shown = _short_too(targets, config.seed)
-    p_drift = _p_drift(model, shown)
-    groups = [gate_examples(model.scorer, shown.histories, shown.targets_T, p_drift, config.seed)]
-    if model.scorer.ranker.text_head is not None:
-        groups += as_unknown(config, dataset, model.scorer, shown, p_drift)
-    fit_gate(model.scorer.gate, groups, config.fusion.steps, config.fusion.weight_decay, config.seed)
-    return _figures(model, targets, p_drift[: len(targets)])
+    validation = ranking_split(dataset, config).validation
+    with_moments = (False, True) if config.encoder.target_gap else (False,)
+    every = [
+        _sampled(ranking_targets(dataset, validation, told), len(model.item_ids), config.seed, len(with_moments))
+        for told in with_moments
+    ]
+    shown = [_short_too(targets, config.seed) for targets in every]
+    p_drift = _p_drift(model, shown[0])
+    scorer, groups = model.scorer, []
+    histories, targets_T = [h for part in shown for h in part.histories], [part.targets_T for part in shown]
+    groups.append(
+        gate_examples(scorer, histories, np.concatenate(targets_T), np.tile(p_drift, len(shown)), config.seed)
+    )
+    if scorer.ranker.text_head is not None:
+        groups += as_unknown(config, dataset, scorer, shown[0], p_drift)
+    fit_gate(scorer.gate, groups, config.fusion.steps, config.fusion.weight_decay, config.seed)
+    return _figures(model, every[0], p_drift[: len(every[0])])
 
 
 def _short_too(targets: RankingTargets, seed: int) -> RankingTargets:
@@ -167,10 +176,12 @@ def _figures(model: Model, targets: RankingTargets, p_drift: NDArray[np.float64]
 
 def _what_was_fitted(config: Config, tables: CollaborativeTables) -> str:
     limit, items = config.ranking.dense_tables_up_to, tables.num_items
+    optional = {"co-occurrence": tables.co_occurrence_NN, "trend": tables.trend, "user-kNN": tables.user_knn}
+    asked = "".join(f", {name}" for name, table in optional.items() if table is not None)
     if tables.item_item == "ease":
-        return f"fitted popularity, EASE, Markov and co-occurrence tables, all pairs of {items:,} items"
+        return f"fitted popularity, EASE, Markov{asked}; all pairs of {items:,} items"
     return (
-        f"fitted popularity, item-kNN, Markov and co-occurrence tables, sparse: {items:,} items are more than "
+        f"fitted popularity, item-kNN, Markov{asked}; sparse: {items:,} items are more than "
         f"ranking.dense_tables_up_to={limit:,}, so item-knn-recency stands in the place of ease-recency"
     )
 
@@ -179,8 +190,10 @@ def _fit_tables(config: Config, dataset: Dataset, snapshot: Snapshot) -> Collabo
     """The tables of the ranking stage's training events, with those that only some configurations want."""
     histories = list(dataset.histories(ranking_split(dataset, config).fit).values())
     sequences, num_items = [history.items for history in histories], len(dataset.catalog.ids)
-    tables = CollaborativeTables.fit(sequences, num_items, config.ranking.dense_tables_up_to)
     asked, content = config.fusion.components, None
+    tables = CollaborativeTables.fit(
+        sequences, num_items, config.ranking.dense_tables_up_to, with_co_occurrence="co-occurrence" in asked
+    )
     if "content" in asked:
         described_NF = features(dataset.catalog.texts, snapshot.done["text_vectors"]["vectors"].numpy())
         content = ContentRidge.fit(sequences, described_NF, config.ranking.dense_tables_up_to)
@@ -219,8 +232,8 @@ def _p_drift(model: Model, targets: RankingTargets) -> NDArray[np.float64]:
     return np.array([scan.p_drift[-1] if len(scan.p_drift) else 0.0 for scan in scans])
 
 
-def _sampled(targets: RankingTargets, num_items: int, seed: int) -> RankingTargets:
-    most = min(MAX_GATE_TARGETS, max(1000, MAX_GATE_SCORES // num_items))
+def _sampled(targets: RankingTargets, num_items: int, seed: int, times_shown: int) -> RankingTargets:
+    most = min(MAX_GATE_TARGETS, max(1000, MAX_GATE_SCORES // num_items)) // times_shown
     if len(targets) <= most:
         return targets
     chosen = np.sort(np.random.default_rng(seed).permutation(len(targets))[:most])

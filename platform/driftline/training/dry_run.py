@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from driftline.catalog.attributes import Attributes
 from driftline.config import Config, DeepSpeedConfig, EncoderConfig, HeadsConfig
 from driftline.config.conflicts import find_conflicts
 from driftline.drift.recipe import drift_sampler
@@ -33,6 +34,8 @@ from driftline.training.memory import (
     zero_variants,
 )
 from driftline.training.outlines import (
+    EVENTS_ALONE,
+    Inputs,
     domain_outline,
     follow_domain,
     follow_judge,
@@ -228,9 +231,13 @@ def _ranker(config: Config, dataset: Dataset, workers: int) -> _Outline:
     batch, epochs = config.training.batch_users, config.training.epochs
     share = 0.5 if config.training.crops == "anywhere" else 1.0
     vectors = dataset.item_vectors_NV
-    width = TEXT_VECTOR_DIM + (0 if vectors is None else vectors.shape[1])
+    inputs = Inputs(
+        TEXT_VECTOR_DIM + (0 if vectors is None else vectors.shape[1]),
+        Attributes.of(dataset.catalog.texts).width if config.heads.text else 0,
+        dataset.user_attributes.size,
+    )
     return _recommender(
-        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, share, steps, epochs, width
+        "ranker", config, config.encoder, config.heads, _items(dataset), batch, lengths, share, steps, epochs, inputs
     )
 
 
@@ -260,14 +267,15 @@ def _recommender(
     share: float,
     steps: int,
     epochs: int,
-    width: int = TEXT_VECTOR_DIM,
+    inputs: Inputs = EVENTS_ALONE,
 ) -> _Outline:
     longest = int(lengths.max())
     is_checkpointing = config.training.deepspeed.gradient_checkpointing
+    shape = config, encoder, heads, items, batch, longest
     return _Outline(
         name,
-        lambda: recommender_outline(config, encoder, heads, items, batch, longest, is_checkpointing, width=width)[0],
-        partial(follow_recommender, config, encoder, heads, items, batch, longest, width=width),
+        lambda: recommender_outline(*shape, is_checkpointing, inputs=inputs)[0],
+        partial(follow_recommender, *shape, inputs=inputs),
         encoder.kind == "llm", "events", batch, longest, float(lengths.mean()) * share, steps, epochs,
         batch * longest * softmax_items(config, encoder, items, batch, longest),
     )  # fmt: skip

@@ -61,7 +61,7 @@ class Bench:
     def rankings(self) -> list[Ranking]:
         """The protocol's tables."""
         assert self.protocol != "rating"
-        return rankings(self.protocol, self.dataset)
+        return rankings(self.protocol, self.dataset, self.model.config.encoder.target_gap)
 
     @cached_property
     def _baselines(self) -> dict[str, ScoreFunction]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,20 @@ from driftline.training.stages import FACTOR_DIM
 Outline = tuple[nn.Module, Callable[[], Tensor]]
 """A module on the meta device, and its loss for a batch of the configured size."""
 
+
+class Inputs(NamedTuple):
+    """What a model of users reads beside events."""
+
+    vector_width: int = TEXT_VECTOR_DIM
+    """Of an item's vectors of all modalities."""
+    item_attributes: int = 0
+    """Columns of :class:`~driftline.catalog.attributes.Attributes`, which the text head reads."""
+    user_values: int = 0
+    """Values of users' attributes."""
+
+
+EVENTS_ALONE: Final = Inputs()
+"""As the drift model."""
 RECURRENT_STEPS = 16
 """Time steps after which a recurrent encoder is extrapolated: they are followed one by one."""
 
@@ -68,17 +83,17 @@ def recommender_outline(
     events: int,
     checkpointing: bool,
     layers: int | None = None,
-    width: int = TEXT_VECTOR_DIM,
+    inputs: Inputs = EVENTS_ALONE,
 ) -> Outline:
-    """The ranking or the drift stage, over ``items`` with vectors of ``width``, with ``sequences`` histories of
-    ``events`` events.
-    """
+    """The ranking or the drift stage, over ``items``, with ``sequences`` histories of ``events`` events."""
     decoder = None
     if encoder.kind == "llm":
         decoder = _backbone(config, layers or encoder.layers, checkpointing)
         decoder.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
-    table = ItemTable(torch.empty(items, width), torch.empty(items, dtype=torch.bool), encoder.dim, encoder.id_dropout)
-    model = Recommender(table, UserEncoder(encoder, decoder), heads, encoder.mask_seen).train()
+    vectors, known = torch.empty(items, inputs.vector_width), torch.empty(items, dtype=torch.bool)
+    table = ItemTable(vectors, known, encoder.dim, encoder.id_dropout)
+    user = UserEncoder(encoder, decoder, inputs.user_values)
+    model = Recommender(table, user, heads, encoder.mask_seen, torch.empty(items, inputs.item_attributes)).train()
     _cast(model, config)
     return model, lambda: model.losses(*_step(config, encoder, items, _histories(sequences, events))).total
 
@@ -118,12 +133,12 @@ def follow_recommender(
     sequences: int,
     events: int,
     checkpointing: bool,
-    width: int = TEXT_VECTOR_DIM,
+    inputs: Inputs = EVENTS_ALONE,
 ) -> Activations:
     """Activations of the ranking or the drift stage."""
 
     def outline(length: int, layers: int | None = None) -> Outline:
-        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers, width)
+        return recommender_outline(config, encoder, heads, items, sequences, length, checkpointing, layers, inputs)
 
     if encoder.kind == "llm":
         return trace_line(lambda layers: outline(events, layers), encoder.layers, _period(config))

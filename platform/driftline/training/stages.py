@@ -161,7 +161,8 @@ class Stages:
         counts_N = torch.from_numpy(ranking_counts(dataset, self.config))
         torch.manual_seed(self.config.seed)
         vectors_NV = None if dataset.item_vectors_NV is None else torch.from_numpy(dataset.item_vectors_NV)
-        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, dataset.catalog.texts)
+        texts, values = dataset.catalog.texts, dataset.user_attributes.size
+        model = build_ranker(self.config, self._text_vectors(), counts_N > 0, vectors_NV, texts, values)
         model.items.start_from_popularity(counts_N)
         return model
 
@@ -276,7 +277,7 @@ def alignment_items(
     return np.sort(held_out), np.sort(fit)
 
 
-def ranking_targets(dataset: Dataset, targets: Targets) -> RankingTargets:
+def ranking_targets(dataset: Dataset, targets: Targets, with_moment: bool = False) -> RankingTargets:
     """Targets of a split as item indices."""
-    histories = [dataset.target_history(targets, number) for number in range(len(targets))]
+    histories = [dataset.target_history(targets, number, with_moment) for number in range(len(targets))]
     return RankingTargets(histories, dataset.indices(targets.item_ids))

@@ -34,7 +34,7 @@ def as_unknown(
     return [
         unknown_item_examples(
             _without(config, dataset, scorer, items_M, features_NF),
-            [targets.histories[number] for number in chosen],
+            [targets.histories[int(number)] for number in chosen],
             targets.targets_T[chosen],
             p_drift_T[chosen],
             items_M,

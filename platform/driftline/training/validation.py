@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from driftline.evaluation.metrics import hit_rate, mid_ranks, ndcg
 from driftline.evaluation.protocols import excluded_items
-from driftline.models.losses import next_item_loss
+from driftline.models.losses import SCORES_AT_ONCE, next_item_log_p
 from driftline.models.recommender import Recommender
 from driftline.models.text_tower import TextAligner, Tokenizer
 from driftline.sequences.batches import Batch, History, collate, window
@@ -55,9 +55,9 @@ def in_step(batches: Sequence[Item], rank: int, world_size: int) -> list[tuple[I
     return [(batches[n % len(batches)], n < len(batches)) for n in range(rank, filled, world_size)]
 
 
-def slices(count: int, world_size: int) -> list[slice]:
-    """``count`` targets in batches that keep every rank busy."""
-    size = min(BATCH_TARGETS, -(-count // world_size))
+def slices(count: int, world_size: int, num_items: int) -> list[slice]:
+    """``count`` targets in batches that keep every rank busy, and whose scores over the items fit into memory."""
+    size = min(BATCH_TARGETS, -(-count // world_size), max(1, SCORES_AT_ONCE // num_items))
     return [slice(start, start + size) for start in range(0, count, max(size, 1))]
 
 
@@ -86,7 +86,8 @@ def validate_ranking(
     the gate, fitted on the same targets, would trust a lucky epoch too much. The ranks share the targets.
     """
     sums, count = {"log-likelihood": 0.0, "NDCG@10": 0.0, "HR@10": 0.0}, 0
-    for part, counts in in_step(slices(len(targets), world_size), rank, world_size):
+    num_items = len(model.items.known_N)
+    for part, counts in in_step(slices(len(targets), world_size, num_items), rank, world_size):
         histories, targets_T = targets.histories[part], targets.targets_T[part]
         scores_BN = neural_scores(model, histories, device)
         excluded_BN = excluded_items(histories, scores_BN.shape[1], mask_seen)
@@ -119,9 +120,9 @@ def validate_likelihood(
     total, events = 0.0, 0
     for batch, counts in in_step(batches, rank, world_size):
         moved = batch.to(device)
-        loss = next_item_loss(model.interests(moved, table_ND), table_ND, bias_N, moved, model.mask_seen)
+        log_p_BL = next_item_log_p(model.interests(moved, table_ND), table_ND, bias_N, moved, model.mask_seen)
         if counts:
-            total -= float(loss) * batch.events
+            total += float(log_p_BL[moved.mask_BL].sum())
             events += batch.events
     return mean_over_ranks({"log-likelihood": total}, events, device)
 
@@ -138,7 +139,7 @@ def validate_alignment(
 ) -> dict[str, float]:
     """Held-out items: is an item's own collaborative vector among the ten nearest to its text vector?"""
     hits, count = 0.0, 0
-    for part, counts in in_step(slices(len(held_out), world_size), rank, world_size):
+    for part, counts in in_step(slices(len(held_out), world_size, len(texts)), rank, world_size):
         chosen = held_out[part]
         similarity = aligner.similarities(tokenizer([texts[i] for i in chosen]).to(device)).float().cpu().numpy()
         ranks = mid_ranks(similarity, chosen, np.zeros(similarity.shape, dtype=bool))

@@ -44,8 +44,10 @@ def add(app: FastAPI, backends: Backends) -> None:
         view: UserView = await backends.ask(
             backends.user_state, "read_user", key.tenant, body.user_id, body.min_version
         )
+        asked_at = time.time()
         question = replace(
             question_of(key.tenant, body.user_id, view),
+            now_s=asked_at,
             request_id=request.state.request_id,
             k=body.k,
             exclude=body.exclude,
@@ -57,7 +59,7 @@ def add(app: FastAPI, backends: Backends) -> None:
         )
         ranking = await made(question)
         answer = answers.ranked_list(ranking, view, view.version, request.state.request_id)
-        served = _served(key.tenant, body.user_id, answer, ranking)
+        served = _served(key.tenant, body.user_id, answer, ranking, asked_at)
         if body.explain:
             served = replace(served, reading=reading_of(ranking, keep_seen=body.seen in ("include", "only")))
         records.add(served)
@@ -78,6 +80,7 @@ def add(app: FastAPI, backends: Backends) -> None:
             question = RankQuestion(key.tenant, catalogue, body.history or [])
         question = replace(
             question,
+            now_s=time.time(),
             k=len(body.candidates),
             candidates=body.candidates,
             only_items=body.filters.items if body.filters else None,
@@ -87,7 +90,7 @@ def add(app: FastAPI, backends: Backends) -> None:
         return answers.ranked_list(ranking, view, version, request.state.request_id)
 
 
-def _served(tenant: str, user_id: str, answer: ListOut, ranking: Ranking) -> ServedList:
+def _served(tenant: str, user_id: str, answer: ListOut, ranking: Ranking, asked_at: float) -> ServedList:
     return ServedList(
         tenant=tenant,
         request_id=answer.request_id,
@@ -95,7 +98,7 @@ def _served(tenant: str, user_id: str, answer: ListOut, ranking: Ranking) -> Ser
         items=tuple(item.item_id for item in answer.items),
         policy=answer.policy.name,
         bundle=answer.bundle,
-        served_at=time.time(),
+        served_at=asked_at,  # what an explanation reads the list as of
         version=answer.version,
         arm=ranking.arm,
         scores=tuple(item.score for item in answer.items),

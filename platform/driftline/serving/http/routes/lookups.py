@@ -1,5 +1,6 @@
 """Looking things up: similar items, search, relevance of documents."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -82,6 +83,7 @@ def add(app: FastAPI, backends: Backends) -> None:
             history=view.item_ids,
             times_s=view.times_s,
             types=view.types,
+            now_s=time.time(),
             drift=view.drift,
             drift_bundle=view.drift_bundle,
         )
