@@ -113,9 +113,9 @@ def test_a_bundle_that_reads_attributes_of_users(base: Path, tmp_path: Path) -> 
     plain = RankRequest(HISTORY, drift=DriftVerdict(0.0, None, alarm=False))
     told = replace(plain, attributes=smith)
     first, unlike, again = loaded.recommend_batch([told, plain, told])
-    scores, others, same = ([item.score for item in one.items] for one in (first, unlike, again))
-    assert scores == pytest.approx(same, abs=1e-5)
-    assert scores != pytest.approx(others, abs=1e-3)
+    scores = [item.score for item in first.items]
+    assert [item.score for item in again.items] == pytest.approx(scores, rel=1e-5)
+    assert [item.score for item in unlike.items] != pytest.approx(scores, rel=1e-3)
     (explained,) = explain(loaded, told, [first.items[0].item_id], first.policy)
     assert explained.score == pytest.approx(first.items[0].score, abs=1e-4)
     taste = LookupRequest(item_id="i1", history=(), attributes=smith)
