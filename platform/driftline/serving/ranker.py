@@ -170,7 +170,9 @@ class Ranker:
 
     @batched
     async def _make(self, asked: list[Asked]) -> list[Recommendation]:
-        return await self._short.run(_recommend, asked)
+        if all(_is_usual(one.request) for one in asked):
+            return await self._short.run(_recommend, asked)
+        return await asyncio.to_thread(_recommend, asked)
 
     def _make_shadow(self, question: RankQuestion, catalogue: TenantCatalogue) -> None:
         if question.user_id is None or question.request_id is None:
@@ -190,6 +192,11 @@ def _most_popular(model: Model, count: int) -> Popular:
     shares = np.log((events_N[best] + 1) / (events_N.sum() + len(events_N)))
     items = [CatalogueItem(catalog.ids[n], catalog.titles[n], catalog.years[n], catalog.categories[n]) for n in best]
     return Popular(model.version, items, shares.tolist())
+
+
+def _is_usual(request: RankRequest) -> bool:
+    """Whether a list takes about as long as others: no text is to be read for it, and no history scanned for drift."""
+    return request.drift is not None and not request.new_items
 
 
 def _recommend(asked: list[Asked]) -> list[Recommendation]:

@@ -97,7 +97,7 @@ class UserState:
         self._readers = ThreadPoolExecutor(READER_THREADS, "store-reader")
         self._store = Store(database)
         self._views = UserViews(self._store, history_events)
-        self._short_reads = ShortWork() if self._store.engine.dialect.name == "sqlite" else None
+        self._short_reads = ShortWork(self._readers) if self._store.engine.dialect.name == "sqlite" else None
         self._served = ServedLists(
             lambda rows: self._write(self._store.add_served, rows),
             lambda rows: self._write(self._store.add_shadows, rows),

@@ -19,6 +19,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from driftline.errors import ConfigError, DatabaseError, DataError
 
 LOCK_WAIT_SECONDS: Final = 10
+CONNECTIONS: Final = 8
+"""Kept open by a process: more than a UserState replica has threads that use them, its loop included."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 0x6472696674  # any number that no other program on the server takes: "drift"
 _WRITE_ONE: Final = "sqlite:////absolute/path.db or postgresql://user@host/name"
@@ -44,7 +46,8 @@ def open_engine(url: str) -> Engine:
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, hide_parameters=True)  # parameters are user ids, and errors are logged
+        # parameters are user ids, and errors are logged
+        engine = create_engine(parsed, pool_size=CONNECTIONS, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
