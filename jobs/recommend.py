@@ -4,7 +4,7 @@ python jobs/recommend.py --bundle DIR --users users.jsonl --out lists.parquet
 
 Each line of the users file: {"user_id": "u1", "history": ["50", "181"]}, oldest first;
 "times_s": [881250949, 881250950] beside it says when, "types": ["view", "cart"] what, "now_s": 881250960 when the list
-is asked for; other keys are errors.
+is asked for, "attributes": {"occupation": "nurse"} of whom; other keys are errors.
 """
 
 from pathlib import Path

@@ -22,8 +22,8 @@ def read_item_vectors(path: Path, index: Mapping[str, int]) -> NDArray[np.float3
     """Read a Parquet file with a column ``item_id`` and a column of lists of numbers for every modality.
 
     Each modality of an item is scaled to unit length, so that none outweighs another, and they are put side by side.
-    Where an item has none it is zeros. Rows of items that the catalogue lacks are passed over. Memory is for the result
-    and a few rows, however long the file.
+    Where an item has none it is zeros. Rows of items that the catalogue lacks are passed over. Memory is for twice
+    the result and a few rows, however long the file.
 
     Parameters
     ----------

@@ -183,10 +183,11 @@ class FusionConfig(Section):
 
     components: tuple[Component, ...] = ("neural", "ease-recency", "co-occurrence", "popularity", "attention")
     """ease-recency and item-knn-recency are one place: the size of the catalogue decides which of them stands there
-    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the moment
-    of the history's last event. user-knn keeps the items of all training users in the bundle and costs a request about
-    a millisecond for a thousand of them. content scores items by collaborative factors, which items without events have
-    too: a ridge regression predicts theirs from year, categories and text."""
+    (``ranking.dense_tables_up_to``), and a bundle's own configuration names it. trend is what is popular at the
+    moment of the history's last event, or of the request where that is read. user-knn keeps the items of all
+    training users in the bundle and costs a request about a millisecond for a thousand of them. content scores
+    items by collaborative factors, which items without events have too: a ridge regression predicts theirs from
+    year, categories and text."""
     steps: int = Field(600, ge=1)
     weight_decay: float = Field(0.03, ge=0)
     """Of the gate, which is fitted on few targets, the same that chose the epoch."""

@@ -22,7 +22,7 @@ class Sought:
 
 
 class Lookups:
-    """Batches the questions of one replica; the mathematics runs in a thread, the event loop stays free."""
+    """Batches the questions of one replica; the mathematics runs in a thread."""
 
     async def find(self, question: LookupQuestion, model: Model, catalogue: TenantCatalogue) -> LookupAnswer:
         """Answer one question."""
