@@ -102,8 +102,8 @@ def test_a_document_that_is_no_mapping(tree: Any) -> None:
         ({"data": {"sample": "ml-100k", "interactions": "a.csv"}}, "give exactly one of"),
         ({"data": {"interactions": "a.csv", "graph": "a.kg"}}, "`graph` and `links` belong together"),
         (
-            {"data": {"sample": "ml-100k", "user_attributes": ["occupation", "User-Age", "gender"]}},
-            "User-Age, gender is protected; leave it out, or set data.allow_protected_attributes=true",
+            {"data": {"sample": "ml-100k", "user_attributes": ["occupation", "userAge", "gender"]}},
+            "userAge, gender is protected; leave it out, or set data.allow_protected_attributes=true",
         ),
         ({"data": {"interactions": "a.csv", "user_attributes": ["trade"]}}, "needs data.users, a table with these"),
         (

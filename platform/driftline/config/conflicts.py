@@ -67,7 +67,7 @@ def _data(config: Config) -> Iterator[str]:
 
 def _user_attributes(config: Config) -> Iterator[str]:
     names = config.data.user_attributes
-    protected = [name for name in names if set(re.split("[^a-z]+", name.lower())) & PROTECTED]
+    protected = [name for name in names if {w.lower() for w in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)} & PROTECTED]
     if protected and not config.data.allow_protected_attributes:
         yield (
             f"data.user_attributes={list(names)}: {', '.join(protected)} is protected; leave it out, or set "

@@ -88,7 +88,7 @@ def unknown_item_examples(
     offered_TM = ~np.stack([np.isin(items_M, history.items) for history in histories])
     offered_TM[np.arange(len(own_T)), own_T] = True
     z = [
-        scorer.components(left[part], seen[part], features_MF, offered_TM[part])[0][..., scorer.num_items :]
+        scorer.components(left[part], seen[part], features_MF, offered_TM[part])[0][..., scorer.num_items :].clone()
         for part in parts(len(histories), scorer.num_items)
     ]
     features = scorer.features(len(items_M))

@@ -161,6 +161,7 @@ class Model:
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
+        now_s: float | None = None,
     ) -> Recommendation:
         """All candidates in order, also those the user already has; the rest as in :meth:`recommend`.
 
@@ -176,7 +177,7 @@ class Model:
             )
         request = RankRequest(
             history, len(candidates), (), candidates, True, new_items, 0.0,
-            times_s=times_s, types=types, attributes=attributes or {},
+            times_s=times_s, types=types, attributes=attributes or {}, now_s=now_s,
         )  # fmt: skip
         return self.recommend_batch([request])[0]
 
@@ -186,9 +187,10 @@ class Model:
         times_s: Sequence[float] | None = None,
         types: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
+        now_s: float | None = None,
     ) -> pd.Series:
         """Log-probability of every catalogue item being next, by external id; ``-inf`` where it cannot be."""
-        request = RankRequest(history, times_s=times_s, types=types, attributes=attributes or {})
+        request = RankRequest(history, times_s=times_s, types=types, attributes=attributes or {}, now_s=now_s)
         log_p = self.log_probabilities([request])
         return pd.Series(log_p[0], index=pd.Index(self.item_ids, name="item_id"), name="score")
 

@@ -179,8 +179,8 @@ class CropSampler:
         Start a crop anywhere, so that short contexts are calibrated; otherwise only histories longer than the
         window are cropped.
     drop_times
-        Share of crops whose times, types and user's attributes are made unknown, so that bare item lists are understood
-        too.
+        Share of crops whose times and types are made unknown, so that bare item lists are understood too; drawn apart,
+        of those whose users' attributes are.
     """
 
     histories: Sequence[History]
@@ -212,7 +212,9 @@ class CropSampler:
         start = int(rng.integers(0, latest_start + 1))
         crop = history.slice(start, start + self.window_events)
         if crop.times_s is not None and rng.random() < self.drop_times:
-            crop = replace(crop, times_s=None, types=None, attributes=None)
+            crop = replace(crop, times_s=None, types=None)
+        if crop.attributes is not None and rng.random() < self.drop_times:
+            crop = replace(crop, attributes=None)
         return crop
 
 

@@ -194,6 +194,8 @@ def load_dataset(config: Config) -> Dataset:
     }
     vectors = _item_vectors(config, catalog)
     users, rejected_users = _users(config, files)
+    if config.data.user_attributes:
+        report["rejected users"] = len(rejected_users)
     fingerprint = _fingerprint(log.events, catalog, vectors, config.encoder.event_types, users)
     rejected = [*read.rejected, *rejected_items, *rejected_users]
     dataset = Dataset(log.events, catalog, split, fingerprint, report, rejected, item_vectors_NV=vectors)

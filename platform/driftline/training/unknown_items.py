@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from driftline.config import Config
 from driftline.models.content import ContentRidge, features
 from driftline.models.fusion import GateExamples
-from driftline.ranking.gate import unknown_item_examples
+from driftline.ranking.gate import MAX_ITEMS, unknown_item_examples
 from driftline.ranking.scoring import Scorer
 from driftline.sequences.dataset import Dataset, ranking_split
 from driftline.training.stages import alignment_items, factor_sequences
@@ -27,6 +27,8 @@ def as_unknown(
     The regression from content is fitted anew, on events that are not of these items.
     """
     items_M, _ = alignment_items(factor_sequences(dataset, config), len(dataset.catalog), config.seed)
+    if len(items_M) > MAX_ITEMS:
+        items_M = np.sort(np.random.default_rng(config.seed).choice(items_M, MAX_ITEMS, replace=False))
     chosen = np.flatnonzero(np.isin(targets.targets_T, items_M))
     if not len(chosen):
         return []

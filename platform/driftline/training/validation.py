@@ -21,6 +21,8 @@ from driftline.models.text_tower import TextAligner, Tokenizer
 from driftline.sequences.batches import Batch, History, collate, window
 
 BATCH_TARGETS = 128
+MAX_ALIGNMENT_ITEMS = 2_000
+"""Held-out items that the alignment is measured on; every so-many-th beyond."""
 
 Item = TypeVar("Item")
 
@@ -62,16 +64,6 @@ def slices(count: int, world_size: int, num_items: int) -> list[slice]:
 
 
 @torch.no_grad()
-def neural_scores(model: Recommender, histories: Sequence[History], device: torch.device) -> NDArray[np.float32]:
-    """Scores of all items for what comes next: ``scores_BN``."""
-    table_ND, _ = model.items()
-    batch = collate([window(history, model.encoder.config.window_events) for history in histories]).to(device)
-    output_ND, bias_N = model.outputs()
-    scores_BN = model.last_interests(batch, table_ND) @ output_ND.T + bias_N
-    scores: NDArray[np.float32] = scores_BN.float().cpu().numpy()
-    return scores
-
-
 def validate_ranking(
     model: Recommender,
     targets: RankingTargets,
@@ -86,10 +78,12 @@ def validate_ranking(
     the gate, fitted on the same targets, would trust a lucky epoch too much. The ranks share the targets.
     """
     sums, count = {"log-likelihood": 0.0, "NDCG@10": 0.0, "HR@10": 0.0}, 0
-    num_items = len(model.items.known_N)
-    for part, counts in in_step(slices(len(targets), world_size, num_items), rank, world_size):
+    (table_ND, _), (output_ND, bias_N) = model.items(), model.outputs()
+    for part, counts in in_step(slices(len(targets), world_size, len(table_ND)), rank, world_size):
         histories, targets_T = targets.histories[part], targets.targets_T[part]
-        scores_BN = neural_scores(model, histories, device)
+        batch = collate([window(history, model.encoder.config.window_events) for history in histories]).to(device)
+        scores = model.last_interests(batch, table_ND) @ output_ND.T + bias_N
+        scores_BN: NDArray[np.float32] = scores.float().cpu().numpy()
         excluded_BN = excluded_items(histories, scores_BN.shape[1], mask_seen)
         ranks = mid_ranks(scores_BN, targets_T, excluded_BN)
         if counts:
@@ -139,6 +133,7 @@ def validate_alignment(
 ) -> dict[str, float]:
     """Held-out items: is an item's own collaborative vector among the ten nearest to its text vector?"""
     hits, count = 0.0, 0
+    held_out = held_out[:: -(-len(held_out) // MAX_ALIGNMENT_ITEMS) or 1]
     for part, counts in in_step(slices(len(held_out), world_size, len(texts)), rank, world_size):
         chosen = held_out[part]
         similarity = aligner.similarities(tokenizer([texts[i] for i in chosen]).to(device)).float().cpu().numpy()
