@@ -53,10 +53,17 @@ def test_a_loaded_bundle_answers_as_the_model_that_was_saved(model: Model, tmp_p
     loaded = driftline.load(folder)
     assert (loaded.version, model.version) == ("b1", "unsaved")
     assert loaded.held_out_users == ["u7", "用户"]
-    assert loaded.score(HISTORY).equals(model.score(HISTORY))
+    assert_alike(loaded, model)
     np.testing.assert_equal(asdict(loaded.drift(HISTORY)), asdict(model.drift(HISTORY)))
-    new = {"new": "Crooked Prairie (1955)."}
-    assert loaded.recommend(HISTORY, new_items=new).items == model.recommend(HISTORY, new_items=new).items
+    assert_alike(loaded, model, {"new": "Crooked Prairie (1955)."})
+
+
+def assert_alike(loaded: Model, made: Model, new_items: dict[str, str] | None = None) -> None:
+    """Same lists and scores, up to the last digits: where memory begins decides how sums are grouped."""
+    np.testing.assert_allclose(loaded.score(HISTORY), made.score(HISTORY), rtol=1e-5)
+    ours, theirs = (m.recommend(HISTORY, new_items=new_items).items for m in (loaded, made))
+    assert [item.item_id for item in ours] == [item.item_id for item in theirs]
+    assert [item.score for item in ours] == pytest.approx([item.score for item in theirs], rel=1e-5)
 
 
 def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:
@@ -66,8 +73,7 @@ def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:
     made.contents.save(tmp_path)
     loaded = Model(Contents.load(tmp_path))
     assert loaded.contents.tables.item_item == "item-knn"
-    assert loaded.recommend(HISTORY).items == made.recommend(HISTORY).items
-    assert loaded.score(HISTORY).equals(made.score(HISTORY))
+    assert_alike(loaded, made)
 
 
 def test_a_drift_part_of_before_the_verifier_works_without_it(model: Model, tmp_path: Path) -> None:
