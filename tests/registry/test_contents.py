@@ -60,10 +60,10 @@ def test_a_loaded_bundle_answers_as_the_model_that_was_saved(model: Model, tmp_p
 
 def assert_alike(loaded: Model, made: Model, new_items: dict[str, str] | None = None) -> None:
     """Same lists and scores, up to the last digits: where memory begins decides how sums are grouped."""
-    np.testing.assert_allclose(loaded.score(HISTORY), made.score(HISTORY), rtol=1e-5)
+    np.testing.assert_allclose(loaded.score(HISTORY), made.score(HISTORY), rtol=1e-6, atol=1e-6)
     ours, theirs = (m.recommend(HISTORY, new_items=new_items).items for m in (loaded, made))
-    assert [item.item_id for item in ours] == [item.item_id for item in theirs]
-    assert [item.score for item in ours] == pytest.approx([item.score for item in theirs], rel=1e-5)
+    assert [(item.item_id, item.title) for item in ours] == [(item.item_id, item.title) for item in theirs]
+    assert [item.score for item in ours] == pytest.approx([item.score for item in theirs], rel=1e-6, abs=1e-6)
 
 
 def test_a_bundle_with_sparse_tables(base: Path, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def read_users(path: Path) -> list[UserHistory]:
         raise DataError(
             "\n".join(faults[:20])
             + more
-            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …], "types" and '
-            + '"attributes" {name: value} and "now_s" beside it are read too'
+            + '\neach line is {"user_id": "…", "history": ["item", …]}; "times_s": [seconds, …], "types", '
+            + '"attributes": {name: value} and "now_s" beside it are read too'
         )
     if not users:
         raise DataError(f"{path} names no user")

@@ -26,6 +26,7 @@ def score_functions(model: Model, drift_every_events: int = 1) -> dict[str, Scor
     reports: dict[bytes, DriftReport] = {}
 
     def served(histories: Sequence[History]) -> NDArray[np.float32]:
+        """Log-probabilities of all items, read as the service reads: ``log_p_BN``."""
         asked = [_request(model, history) for history in histories]
         if model.detector is None:
             return model.log_probabilities(asked)

@@ -28,7 +28,10 @@ OWN_NAME = "driftline"
 
 
 def add(app: FastAPI, backends: Backends) -> None:
+    """Similar items, searches, and documents in the order of a query."""
+
     async def find(request: Request, question: LookupQuestion, version: int) -> FoundListOut:
+        """The Ranker's answer; an item that nobody knows is a 404."""
         answer: LookupAnswer = await backends.ask(backends.ranker, "find", question)
         if not answer.known:
             raise Problem(404, "there is no such item: add it with PUT /v1/items/{id}, or ask with its text")
